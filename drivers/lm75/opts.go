@@ -262,3 +262,10 @@ func (l *layout) decodeReading(raw uint16) (physic.Temperature, error) {
 	}
 	return l.decode(raw, l.bits), nil
 }
+
+// Validate returns the error that New would return for o before it asks the
+// bus.
+func (o *Opts) Validate() error {
+	_, err := o.layout()
+	return err
+}
