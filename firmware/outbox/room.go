@@ -1,0 +1,354 @@
+package outbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const reserveName = "reserve"
+
+// enforceBytes drops the oldest of the lowest priority until a message of size
+// bytes fits into the database's bound. It does not drop for the sake of a
+// message of a lower priority; then it returns false.
+func (o *Outbox) enforceBytes(s *store, c *changes, size int64, priority int) (fits bool, err error) {
+	// Its overflow pages, its leaf, and what splitting the leaf may take.
+	need := size/(pageSize-4) + 1 + 3
+	for {
+		used, err := s.usedPages()
+		if err != nil {
+			return false, err
+		}
+		if used+need <= o.budget.pages {
+			return true, nil
+		}
+		// One at a time: how many rows make a page free cannot be known.
+		freed, err := o.dropOldest(s, c, 1, FullBytes, priority)
+		if err != nil || freed == 0 {
+			return false, err
+		}
+	}
+}
+
+// dropOldest drops the oldest of the lowest priority, but none of a higher one
+// than priority, until size bytes are freed or nothing is left. It returns how
+// many bytes that were.
+func (o *Outbox) dropOldest(s *store, c *changes, size int64, reason Reason, priority int) (freed int64, err error) {
+	for freed < size {
+		victim, found, err := s.lowest()
+		if err != nil || !found || ID(victim).Priority() < priority {
+			return freed, err
+		}
+		n, _, err := s.delete(victim)
+		if err != nil {
+			return freed, err
+		}
+		freed += n
+		c.add(ID(victim), n, -1)
+		c.dropped = append(c.dropped, drop{ID(victim), reason})
+	}
+	return freed, nil
+}
+
+// lowest returns the oldest record of the lowest priority in use.
+func (s *store) lowest() (key int64, found bool, err error) {
+	var last *int64
+	if err := s.scan(`SELECT max(key) FROM messages`, &last); err != nil || last == nil {
+		return 0, false, err
+	}
+	low, high := bounds(ID(*last).Priority())
+	err = s.after(low, high, 1, func(r *row) bool { key, found = r.key, true; return false })
+	return key, found, err
+}
+
+// dropExpired drops what is past its own time-to-live.
+func (o *Outbox) dropExpired(s *store, c *changes) error {
+	now := o.options.Clock().UnixMilli()
+	return o.dropWhere(s, c, Expired, `expires <> 0 AND expires <= ?`, now)
+}
+
+// dropAged drops what is older than MaxAge. Within a priority the oldest come
+// first, so looking at the heads is enough.
+func (o *Outbox) dropAged(s *store, c *changes) error {
+	if o.options.MaxAge == 0 {
+		return nil
+	}
+	limit := o.options.Clock().Add(-o.options.MaxAge).UnixMilli()
+	for priority := range priorities {
+		low, high := bounds(priority)
+		newest := int64(0)
+		for more := true; more; {
+			more = false
+			err := s.after(max(low, newest), high, maxBatch, func(r *row) bool {
+				if r.stored > limit {
+					more = false
+					return false
+				}
+				newest, more = r.key, true
+				return true
+			})
+			if err != nil {
+				return err
+			}
+		}
+		if newest != 0 {
+			if err := o.dropWhere(s, c, Age, `key > ? AND key <= ?`, low, newest); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (o *Outbox) dropWhere(s *store, c *changes, reason Reason, where string, arguments ...any) error {
+	rows, err := s.conn.QueryContext(background, `DELETE FROM messages WHERE `+where+` RETURNING key, `+sizeOfRow, arguments...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var key, size int64
+		if err := rows.Scan(&key, &size); err != nil {
+			return err
+		}
+		c.add(ID(key), size, -1)
+		c.dropped = append(c.dropped, drop{ID(key), reason})
+	}
+	return rows.Err()
+}
+
+// maintain runs every ten seconds.
+func (o *Outbox) maintain() error {
+	o.followClock()
+	err := o.withStore(0, func(s *store) error {
+		err := o.change(s, func(c *changes) error {
+			return errors.Join(o.dropExpired(s, c), o.dropAged(s, c))
+		})
+		if err != nil {
+			return err
+		}
+		return o.giveBack(s)
+	})
+	if err == nil {
+		o.keepReserve()
+	}
+	return err
+}
+
+// giveBack returns unused pages to the file system once they are worth a
+// rewrite, a bounded number at a time. While the disk is full they stay: what
+// is given back, another process could take.
+func (o *Outbox) giveBack(s *store) error {
+	var all, free int64
+	if err := s.scan("PRAGMA page_count", &all); err != nil {
+		return err
+	}
+	if err := s.scan("PRAGMA freelist_count", &free); err != nil {
+		return err
+	}
+	if o.stats.DiskFull || free < 64 || free < all/4 {
+		return nil
+	}
+	if err := s.vacuum(min(free, 4096)); err != nil {
+		return err
+	}
+	return s.checkpoint(true)
+}
+
+// keepReserve makes the reserve when it is missing and there is room for it,
+// which ends the disk-full state.
+func (o *Outbox) keepReserve() {
+	path := filepath.Join(o.dir, reserveName)
+	info, err := os.Stat(path)
+	if err == nil && info.Size() == o.budget.reserve {
+		o.leaveDiskFull()
+		return
+	}
+	if o.stats.DiskFull && fileSystemFree(o.dir) < 2*o.budget.reserve {
+		return
+	}
+	if err := writeReserve(path, o.budget.reserve); err != nil {
+		os.Remove(path)
+		o.warn("reserve", "No room can be held back for a full disk", "bytes", o.budget.reserve, "error", err)
+		return
+	}
+	o.leaveDiskFull()
+}
+
+func (o *Outbox) leaveDiskFull() {
+	if o.stats.DiskFull {
+		o.count(func(s *Stats) { s.DiskFull = false })
+		o.log.Info("The file system of the outbox has room again")
+	}
+}
+
+func writeReserve(path string, size int64) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	// Blocks, not a hole. A file system that cannot allocate without writing
+	// gets zeros.
+	if err := unix.Fallocate(int(f.Fd()), 0, 0, size); errors.Is(err, unix.EOPNOTSUPP) {
+		if _, err := f.Write(make([]byte, size)); err != nil {
+			return err
+		}
+	} else if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), syncDirectory(filepath.Dir(path)))
+}
+
+// makeRoom is called when the file system has no room for a transaction of
+// need bytes, first with attempt 0. It goes from what costs nothing to what
+// costs messages. Deleting needs room, too, in the WAL; that is what the
+// reserve is for. After it, the WAL is not made smaller: it is written over
+// from its start, and takes no new blocks even when another process has filled
+// the disk to the last one.
+func (o *Outbox) makeRoom(s *store, need int64, attempt int) error {
+	if !o.stats.DiskFull {
+		o.count(func(s *Stats) { s.DiskFull = true })
+		o.log.Error("The file system of the outbox is full; the oldest messages of the lowest priority make room for new ones. "+
+			"Free some space, or lower the outbox's max_bytes", "need", need)
+	}
+	if attempt == 0 {
+		o.pruneDamaged(0)
+		return s.checkpoint(false)
+	}
+	os.Remove(filepath.Join(o.dir, reserveName))
+	// Without this, a WAL that could not be moved into the database because the
+	// reserve was missing would only grow.
+	checkpointed := s.checkpoint(false)
+	// Freed pages are used again by the message that needs them. Rows share
+	// pages, so a little more than needed has to go.
+	size := (need + 8*pageSize) << (attempt - 1)
+	err := o.change(s, func(c *changes) error {
+		freed, err := o.dropOldest(s, c, size, DiskFull, HighestPriority)
+		if err == nil && freed == 0 && checkpointed != nil {
+			err = checkpointed
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return s.checkpoint(false)
+}
+
+// plausible is before any moment at which this program runs with a clock that
+// is set. A Raspberry Pi has no battery-backed clock and may start in 1970.
+var plausible = time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// followClock moves the times of this run's records along when the wall clock
+// was set, so that a message put a minute ago stays a minute old.
+func (o *Outbox) followClock() {
+	wall, uptime := o.options.Clock().Round(0), o.options.Uptime()
+	step := wall.Sub(o.wallThen) - (uptime - o.uptimeThen)
+	if step.Abs() < clockStepThreshold {
+		// Drift is left to add up until it is a step.
+		return
+	}
+	o.wallThen, o.uptimeThen = wall, uptime
+	o.log.Info("The clock was set", "by", step.Round(time.Second))
+	err := o.withStore(0, func(s *store) error {
+		return s.transaction(func() error {
+			_, err := s.conn.ExecContext(background, `UPDATE messages SET stored = stored + ?1,
+				expires = CASE expires WHEN 0 THEN 0 ELSE expires + ?1 END WHERE key & ?2 >= ?3`,
+				step.Milliseconds(), int64(1)<<sequenceBits-1, o.runSequence)
+			if err != nil {
+				return err
+			}
+			return rebase(s, wall)
+		})
+	})
+	if err != nil {
+		o.warn("clock", "The times of the messages in the outbox could not follow the clock", "error", err)
+	}
+}
+
+// rebase makes now the time of storing of messages from runs whose clock was
+// never set: their true age cannot be known.
+func rebase(s *store, now time.Time) error {
+	if now.Before(plausible) {
+		return nil
+	}
+	_, err := s.conn.ExecContext(background, `UPDATE messages SET stored = ?1,
+		expires = CASE expires WHEN 0 THEN 0 ELSE expires - stored + ?1 END WHERE stored < ?2`,
+		now.UnixMilli(), plausible.UnixMilli())
+	return err
+}
+
+func fileSystemSize(dir string) int64 {
+	var s unix.Statfs_t
+	if err := unix.Statfs(dir, &s); err != nil || s.Blocks == 0 {
+		return 1 << 62
+	}
+	return int64(s.Blocks) * int64(s.Bsize)
+}
+
+func fileSystemFree(dir string) int64 {
+	var s unix.Statfs_t
+	if err := unix.Statfs(dir, &s); err != nil {
+		return 0
+	}
+	return int64(s.Bavail) * int64(s.Bsize)
+}
+
+// errUnavailable marks errors of a store that is closed and not yet to be
+// opened again.
+var errUnavailable = errors.New("the store cannot be opened")
+
+// withStore runs do with the open store, opening it when it is not, and deals
+// with what keeps do from succeeding: it makes room for need bytes, replaces a
+// damaged database and opens a failing one anew. do may run several times and
+// must start over each time.
+func (o *Outbox) withStore(need int64, do func(*store) error) error {
+	var err error
+	rooms := 0
+	for range 8 {
+		if err = o.open(); err != nil {
+			break
+		}
+		err = do(o.store)
+		switch {
+		case err == nil:
+			return nil
+		case isFull(err):
+			if rooms == 4 {
+				return o.fault(fmt.Errorf("%w: %w", ErrDiskFull, err))
+			}
+			if roomErr := o.makeRoom(o.store, need, rooms); roomErr != nil && !isFull(roomErr) {
+				err = fmt.Errorf("making room: %w", roomErr)
+				if !isDamaged(roomErr) && !isFailing(roomErr) {
+					return o.fault(err)
+				}
+			}
+			rooms++
+		case isDamaged(err):
+			if err := o.replaceDamaged(err); err != nil {
+				return o.fault(err)
+			}
+		case isFailing(err):
+			o.log.Error("The outbox's database fails; opening it anew", "error", err)
+			o.store.close()
+			o.store = nil
+		default:
+			return err
+		}
+	}
+	if isFull(err) {
+		err = fmt.Errorf("%w: %w", ErrDiskFull, err)
+	}
+	return o.fault(err)
+}
+
+// fault keeps err for the status and returns it.
+func (o *Outbox) fault(err error) error {
+	o.count(func(s *Stats) { s.Fault = err.Error() })
+	return err
+}
