@@ -74,13 +74,13 @@ type Properties struct {
 // Validate checks the values.
 func (p *Properties) Validate() error {
 	if math.IsNaN(p.TemperatureThreshold) || math.IsInf(p.TemperatureThreshold, 0) {
-		return fmt.Errorf("TemperatureThreshold is %v; it must be a number of degrees Celsius", p.TemperatureThreshold)
+		return fmt.Errorf("desired property TemperatureThreshold is %v; it must be a number of degrees Celsius", p.TemperatureThreshold)
 	}
 	if !(p.Hysteresis >= 0) || math.IsInf(p.Hysteresis, 0) {
-		return fmt.Errorf("Hysteresis is %v; it must be a number of degrees, 0 or more", p.Hysteresis)
+		return fmt.Errorf("desired property Hysteresis is %v; it must be a number of degrees, 0 or more", p.Hysteresis)
 	}
 	if p.AlertOn != Every && p.AlertOn != Change {
-		return fmt.Errorf("AlertOn is %q; it can be %q or %q", p.AlertOn, Every, Change)
+		return fmt.Errorf("desired property AlertOn is %q; it can be %q or %q", p.AlertOn, Every, Change)
 	}
 	return nil
 }
