@@ -32,42 +32,54 @@ func bodyPath(name string) (steps []step, isBody bool, err error) {
 	if len(name) < len(bodyPrefix) || !strings.EqualFold(name[:len(bodyPrefix)], bodyPrefix) {
 		return nil, false, nil
 	}
-	path := name[len(bodyPrefix):]
+	steps, err = parsePath(name[len(bodyPrefix):])
+	return steps, true, err
+}
+
+func parsePath(path string) ([]step, error) {
+	var steps []step
 	for _, part := range strings.Split(path, ".") {
 		m := segment.FindStringSubmatch(part)
 		if m == nil {
-			return nil, true, fmt.Errorf("expected a path such as $body.field[0].field with a name or a name and an index between the dots, but found %q", part)
+			return nil, fmt.Errorf("expected a path such as field[0].field with a name or a name and an index between the dots, but found %q", part)
 		}
 		steps = append(steps, step{name: m[1]})
 		for _, digits := range strings.FieldsFunc(m[2], func(r rune) bool { return r == '[' || r == ']' }) {
 			index, err := strconv.Atoi(digits)
 			if err != nil {
-				return nil, true, fmt.Errorf("the index %s is too large", digits)
+				return nil, fmt.Errorf("the index %s is too large", digits)
 			}
 			steps = append(steps, step{index: index})
 		}
 	}
-	return steps, true, nil
+	return steps, nil
 }
 
-// follow goes down from the root. What is not there is null, as in Edge Hub.
-func follow(node any, steps []step) value {
+// find goes down from the root; false if the steps lead nowhere.
+func find(node any, steps []step) (any, bool) {
 	for _, s := range steps {
 		switch parent := node.(type) {
 		case map[string]any:
-			if s.name == "" {
-				return nullValue
+			child, found := parent[s.name]
+			if s.name == "" || !found {
+				return nil, false
 			}
-			node = parent[s.name]
+			node = child
 		case []any:
 			if s.name != "" || s.index >= len(parent) {
-				return nullValue
+				return nil, false
 			}
 			node = parent[s.index]
 		default:
-			return nullValue
+			return nil, false
 		}
 	}
+	return node, true
+}
+
+// leaf makes a value of what was found in the body; nil, also for what was not
+// found, is null.
+func leaf(node any) value {
 	switch leaf := node.(type) {
 	case nil:
 		return nullValue

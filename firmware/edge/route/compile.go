@@ -34,6 +34,8 @@ var invalid = constant(value{})
 // compiler checks the types of a syntax tree and turns it into functions.
 type compiler struct {
 	errors Errors
+	// telemetry is set for a route that never sees a change of a twin.
+	telemetry bool
 }
 
 func (c *compiler) fail(pos lexer.Position, format string, args ...any) part {
@@ -126,7 +128,8 @@ func wordLiteral(word string) value {
 }
 
 func (c *compiler) numberLiteral(n *numberNode) part {
-	digits, isHex := strings.CutPrefix(strings.ToLower(n.Text), "0x")
+	unsigned, negative := strings.CutPrefix(n.Text, "-")
+	digits, isHex := strings.CutPrefix(strings.ToLower(unsigned), "0x")
 	if !isHex {
 		return constant(numberValue(parseFloat(n.Text)))
 	}
@@ -134,8 +137,11 @@ func (c *compiler) numberLiteral(n *numberNode) part {
 	if err != nil {
 		return c.fail(n.Pos, "%s is too large: expected a hexadecimal number of at most 64 bits", n.Text)
 	}
-	// Edge Hub takes the bits for a signed number.
-	return constant(numberValue(float64(int64(number))))
+	signed := float64(int64(number)) // as Edge Hub reads 64 bits
+	if negative {
+		signed = -signed
+	}
+	return constant(numberValue(signed))
 }
 
 var escape = regexp.MustCompile(`\\u[0-9a-fA-F]{4}(?:\\u[0-9a-fA-F]{4})*|\\["'\\]`)
@@ -236,19 +242,21 @@ func (c *compiler) binary(op string, pos lexer.Position, left, right part) part 
 	return c.comparison(op, pos, left, right)
 }
 
+var calculations = map[string]func(a, b float64) float64{
+	"+": func(a, b float64) float64 { return a + b },
+	"-": func(a, b float64) float64 { return a - b },
+	"*": func(a, b float64) float64 { return a * b },
+	"/": func(a, b float64) float64 { return a / b },
+	"%": math.Mod,
+}
+
 func (c *compiler) arithmetic(op string, pos lexer.Position, left, right part) part {
 	for _, p := range []part{left, right} {
 		if p.kind != typeNumber && p.kind != typeBody {
 			return c.fail(pos, "%s needs two numbers but has %s and %s%s", op, describe(left), describe(right), hint(typeNumber, left, right))
 		}
 	}
-	calculate := map[string]func(a, b float64) float64{
-		"+": func(a, b float64) float64 { return a + b },
-		"-": func(a, b float64) float64 { return a - b },
-		"*": func(a, b float64) float64 { return a * b },
-		"/": func(a, b float64) float64 { return a / b },
-		"%": math.Mod,
-	}[op]
+	calculate := calculations[op]
 	return part{kind: max(left.kind, right.kind), eval: func(in *Input) value {
 		a, b := left.eval(in), right.eval(in)
 		if a.kind != typeNumber || b.kind != typeNumber {
@@ -347,8 +355,8 @@ func (c *compiler) coalesce(pos lexer.Position, left, right part) part {
 	}}
 }
 
-// condition turns the outermost part into a truth value.
-func (p part) condition() func(*Input) Result {
+// outcome turns the outermost part into a truth value.
+func (p part) outcome() func(*Input) Result {
 	if p.kind == typeNull {
 		return func(*Input) Result { return False }
 	}

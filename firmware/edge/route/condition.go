@@ -28,11 +28,10 @@ func ParseCondition(text string) (*Condition, error) {
 	if err != nil {
 		return nil, Errors{err}
 	}
-	return compile(tree, text)
+	return new(compiler).condition(tree, text)
 }
 
-func compile(tree *expression, text string) (*Condition, error) {
-	var c compiler
+func (c *compiler) condition(tree *expression, text string) (*Condition, error) {
 	whole := c.expression(tree)
 	if len(c.errors) > 0 {
 		slices.SortStableFunc(c.errors, func(a, b *Error) int {
@@ -43,7 +42,7 @@ func compile(tree *expression, text string) (*Condition, error) {
 		})
 		return nil, c.errors
 	}
-	return &Condition{text: strings.TrimSpace(text), eval: whole.condition()}, nil
+	return &Condition{text: strings.TrimSpace(text), eval: whole.outcome()}, nil
 }
 
 // Eval evaluates the condition for a message. Only True is a match.

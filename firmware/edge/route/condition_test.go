@@ -56,7 +56,7 @@ func TestEval(t *testing.T) {
 			`'\uD83D\uDE00' = '😀'`:        True,
 			`'\\u0041' = "\\" || "u0041"`: True,
 			"'two\nlines' = 'two\nlines'": True,
-			"0x1F = 31":                   True, "0XfF = 255": True, "0xFFFFFFFFFFFFFFFF = -1": True,
+			"0x1F = 31":                   True, "0XfF = 255": True, "0xFFFFFFFFFFFFFFFF = -1": True, "-0x10 = -16": True, "1-0x10 = -15": True,
 			".5 = 0.5": True, "-.5 < 0": True, "2.5e-1 = 0.25": True, "1E2 = 100": True, "-7 + 7 = 0": True,
 			"1e999 = 1 / 0": True, "-1e999 = -1 / 0": True,
 		},
@@ -117,6 +117,8 @@ func TestEval(t *testing.T) {
 			"$body.day = '2026-11-22'": True, "$body.50% = 'half'": True, "$body.it's.a+b = 1": True,
 			"$body.machine.name = MessageType": False, "$body.machine.note <> nothing": True, "$body.machine.off < $body.machine.on": True,
 			"($body.machine.gone ?? 5) = null": True, "$body.machine.temperature < gone": Undefined,
+			"$body.machine.name < nothing": False, "$body.day > nothing": True, "$body.day = nothing": False, "$body.machine.note < 5": False, "$body.machine.gone > 5": False,
+			"$body.machine.on + 1 = 2": Undefined, "NOT $body.machine.temperature": Undefined,
 		},
 		"body or property": {
 			"$body.machine.name = 'property'": True, "$BODY.Machine.Name = 'property'": True,
@@ -269,6 +271,51 @@ func TestEveryMistakeIsReportedOnce(t *testing.T) {
 	}
 }
 
+func TestTwinChangeIncludes(t *testing.T) {
+	change := func() *Input {
+		in := reading()
+		in.Body = []byte(`{"properties": {"reported": {"fan": {"speed": 3}, "gone": null}}, "tags": {"room": "lab"}}`)
+		return in
+	}
+	for text, want := range map[string]Result{
+		"twin_change_includes(properties.reported.fan)":               True,
+		"TWIN_CHANGE_INCLUDES(properties.reported.fan.speed)":         True,
+		"twin_change_includes(properties.reported.gone)":              True,
+		"twin_change_includes(tags.room)":                             True,
+		"twin_change_includes(properties.desired.fan)":                False,
+		"NOT twin_change_includes(properties.reported.fan.noise)":     True,
+		"twin_change_includes(tags.room) AND $body.tags.room = 'lab'": True,
+	} {
+		condition, err := ParseCondition(text)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		if got := condition.Eval(change()); got != want {
+			t.Errorf("%s is %s, want %s", text, got, want)
+		}
+		broken := change()
+		broken.Body = []byte("no JSON")
+		if got := condition.Eval(broken); got != Undefined {
+			t.Errorf("%s is %s for a body that is no JSON", text, got)
+		}
+	}
+	for _, text := range []string{
+		"twin_change_includes()", "twin_change_includes(properties.reported)", "twin_change_includes(properties.reported.)", "twin_change_includes(other.x)",
+		"twin_change_includes('tags.x')", "twin_change_includes(tags.a, tags.b)", "twin_change_includes(-(tags.a))", "twin_change_includes(tags.a(1))",
+	} {
+		if _, err := ParseCondition(text); err == nil {
+			t.Errorf("%s: no error", text)
+		}
+	}
+	const condition = " WHERE twin_change_includes(tags.x) INTO $upstream"
+	for source, valid := range map[string]bool{"/twinChangeNotifications": true, "/*": true, "/messages/*": false} {
+		if _, err := Parse("FROM " + source + condition); (err == nil) != valid {
+			t.Errorf("FROM %s%s: %v", source, condition, err)
+		}
+	}
+}
+
 func TestLimitsStillAllowWhatFits(t *testing.T) {
 	for name, text := range map[string]string{
 		"deep":         strings.Repeat("(", MaxDepth) + "true" + strings.Repeat(")", MaxDepth),
@@ -310,5 +357,14 @@ func TestResultAsJSON(t *testing.T) {
 	got, err := json.Marshal([]Result{True, False, Undefined})
 	if want := `[true,false,"undefined"]`; err != nil || string(got) != want {
 		t.Errorf("got %s, %v, want %s", got, err, want)
+	}
+}
+
+func TestTheParserLibraryScansByItself(t *testing.T) {
+	if _, err := conditionParser.ParseString("", "1 = 1"); err != nil {
+		t.Error(err)
+	}
+	if _, err := conditionParser.ParseString("", "'open"); err == nil || !strings.Contains(err.Error(), "unterminated") {
+		t.Errorf("got %v", err)
 	}
 }

@@ -26,5 +26,8 @@
 // $body.path[0].field looks into a JSON body. A body that is not an object, not
 // declared as JSON in UTF-8, UTF-16 or UTF-32, or malformed is undefined. A
 // path that leads nowhere is null, as in Edge Hub; objects, arrays, and texts
-// that Edge Hub's JSON library takes for a date are undefined.
+// that Edge Hub's JSON library takes for a date are undefined. Where Edge Hub
+// has outright defects around body values (is_null that is true for every value,
+// an order between values of different types, AND that accepts a body value on
+// its left side only), this package does what the language says instead.
 package route

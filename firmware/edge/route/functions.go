@@ -2,10 +2,10 @@ package route
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"regexp"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 
@@ -189,6 +189,9 @@ func (f function) accepts(types []valueType) bool {
 }
 
 func (c *compiler) call(node *nameNode) part {
+	if strings.EqualFold(node.Name, twinChangeIncludes) {
+		return c.twinChangeIncludes(node)
+	}
 	args := make([]part, len(node.Call.List))
 	types := make([]valueType, len(args))
 	broken := false
@@ -226,17 +229,41 @@ func (c *compiler) call(node *nameNode) part {
 	}}
 }
 
+// twinChangeIncludes is the one function whose argument is no expression but a
+// path into the notification.
+const twinChangeIncludes = "twin_change_includes"
+
+var twinPaths = []string{"properties.reported.", "properties.desired.", "tags."}
+
+// twinChangeIncludes compiles twin_change_includes(properties.reported.path),
+// which tells whether a twin's change has something there.
+func (c *compiler) twinChangeIncludes(node *nameNode) part {
+	var path string
+	if args := node.Call.List; len(args) == 1 && len(args[0].Rest) == 0 {
+		only := args[0].First
+		if only.Name != nil && only.Name.Call == nil && len(only.Prefixes) == 0 {
+			path = only.Name.Name
+		}
+	}
+	steps, err := parsePath(path)
+	if err != nil || !slices.ContainsFunc(twinPaths, func(start string) bool {
+		return len(path) > len(start) && strings.EqualFold(path[:len(start)], start)
+	}) {
+		return c.fail(node.Pos, "expected %s(path) with a path that starts with %s", twinChangeIncludes, strings.Join(twinPaths, ", "))
+	}
+	if c.telemetry {
+		return c.fail(node.Pos, "%s needs the source /twinChangeNotifications", twinChangeIncludes)
+	}
+	return part{kind: typeBool, eval: func(in *Input) value { return boolValue(in.includes(steps)) }}
+}
+
 func similarFunction(name string) string {
 	if suspicious.MatchString(name) {
 		return fmt.Sprintf(" (%s is one name: put spaces around operators)", name)
 	}
-	names := make([]string, 0, len(functions))
-	for known := range functions {
-		names = append(names, known)
-	}
-	sort.Strings(names)
+	names := slices.Sorted(maps.Keys(functions))
 	for _, known := range names {
-		if levenshtein.ComputeDistance(strings.ToLower(name), known) <= 2 {
+		if len(name) < 2*len(known) && levenshtein.ComputeDistance(strings.ToLower(name), known) <= 2 {
 			return fmt.Sprintf(" (did you mean %s?)", known)
 		}
 	}

@@ -244,6 +244,9 @@ type paren struct {
 func unclosed(tokens []lexer.Token) []paren {
 	var open []paren
 	for i, token := range tokens {
+		if token.Type != tokenPunct {
+			continue
+		}
 		switch token.Value {
 		case "(":
 			open = append(open, paren{token.Pos, i > 0 && tokens[i-1].Type == tokenName})

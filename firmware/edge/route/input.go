@@ -44,13 +44,31 @@ func property(properties map[string]*string, name string) value {
 	return stringValue(*text)
 }
 
-// body returns what the steps lead to in the body.
-func (in *Input) body(steps []step) value {
+// root returns the body, nil if conditions cannot look into it.
+func (in *Input) root() map[string]any {
 	in.parse.Do(func() {
 		in.parsed = parseBody(in.Body, property(in.System, "contentType"), property(in.System, "contentEncoding"))
 	})
-	if in.parsed == nil {
+	return in.parsed
+}
+
+// body returns what the steps lead to in the body.
+func (in *Input) body(steps []step) value {
+	root := in.root()
+	if root == nil {
 		return undefinedValue
 	}
-	return follow(in.parsed, steps)
+	// As in Edge Hub, what is not there is null.
+	node, _ := find(root, steps)
+	return leaf(node)
+}
+
+// includes tells whether the steps lead to anything in the body, be it null.
+func (in *Input) includes(steps []step) Result {
+	root := in.root()
+	if root == nil {
+		return Undefined
+	}
+	_, found := find(root, steps)
+	return truth(found)
 }

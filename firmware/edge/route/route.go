@@ -142,7 +142,8 @@ func Parse(text string) (*Route, error) {
 		problems = append(problems, err)
 	}
 	if tree.Where != nil {
-		condition, err := compile(tree.Where, conditionText(text, tokens))
+		c := compiler{telemetry: err == nil && route.Source.Kind != FromTwinChanges && route.Source.Kind != FromAnywhere}
+		condition, err := c.condition(tree.Where, conditionText(text, tokens))
 		if wrong, ok := err.(Errors); ok {
 			problems = append(problems, wrong...)
 		}
