@@ -36,6 +36,17 @@ func (o *Outbox) open() error {
 	if err == nil {
 		err = o.load()
 	}
+	if isDamaged(err) && o.store != nil {
+		// Counting looks at every page of the table.
+		o.store.close()
+		o.store = nil
+		if err = o.replace(err); err == nil {
+			err = o.openOrReplace()
+		}
+		if err == nil {
+			err = o.load()
+		}
+	}
 	if err != nil {
 		if o.store != nil {
 			o.store.close()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,6 +32,7 @@ func TestMain(m *testing.M) {
 
 // fakeTime is a wall clock and an uptime that tests move.
 type fakeTime struct {
+	mu   sync.Mutex
 	wall time.Time
 	up   time.Duration
 }
@@ -39,12 +41,31 @@ func newFakeTime() *fakeTime {
 	return &fakeTime{wall: time.Date(2026, 11, 22, 11, 0, 0, 0, time.UTC), up: time.Hour}
 }
 
-func (f *fakeTime) pass(d time.Duration) { f.wall, f.up = f.wall.Add(d), f.up+d }
-func (f *fakeTime) set(wall time.Time)   { f.wall = wall }
-
-func (f *fakeTime) options() Options {
-	return Options{Clock: func() time.Time { return f.wall }, Uptime: func() time.Duration { return f.up }}
+func (f *fakeTime) now() time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.wall
 }
+
+func (f *fakeTime) uptime() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.up
+}
+
+func (f *fakeTime) pass(d time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.wall, f.up = f.wall.Add(d), f.up+d
+}
+
+func (f *fakeTime) set(wall time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.wall = wall
+}
+
+func (f *fakeTime) options() Options { return Options{Clock: f.now, Uptime: f.uptime} }
 
 func open(t testing.TB, dir string, options Options) *Outbox {
 	t.Helper()

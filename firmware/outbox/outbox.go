@@ -132,6 +132,7 @@ type Outbox struct {
 	wallThen    time.Time
 	uptimeThen  time.Duration
 	warned      map[string]time.Duration
+	fullPages   int64 // bound on the database while the disk is full
 
 	mu      sync.Mutex
 	pending map[ID]struct{} // acknowledged, deletion not yet written

@@ -308,7 +308,7 @@ func TestTimeToLiveAndAge(t *testing.T) {
 		t.Errorf("after a day: %v, want %v", got, want)
 	}
 	s := o.Stats()
-	if s.Dropped[Expired] != 2 || s.Dropped[Age] != 1 || !s.Oldest.Equal(clock.wall.Add(-2*time.Minute)) {
+	if s.Dropped[Expired] != 2 || s.Dropped[Age] != 1 || !s.Oldest.Equal(clock.now().Add(-2*time.Minute)) {
 		t.Errorf("stats %+v", s)
 	}
 }
@@ -338,7 +338,7 @@ func TestSettingTheClockDoesNotMakeMessagesOld(t *testing.T) {
 	if got, want := names(records), []string{"earlier run", "this run"}; !slices.Equal(got, want) {
 		t.Fatalf("after the clock was set: %v, want %v", got, want)
 	}
-	if got, want := records[1].Stored, clock.wall.Add(-10*time.Minute); !got.Equal(want) {
+	if got, want := records[1].Stored, clock.now().Add(-10*time.Minute); !got.Equal(want) {
 		t.Errorf("stored %v, want %v", got, want)
 	}
 	clock.pass(51 * time.Minute)
@@ -349,7 +349,7 @@ func TestSettingTheClockDoesNotMakeMessagesOld(t *testing.T) {
 	if err := o.Put(t.Context(), text("before"), 5, time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	clock.set(clock.wall.Add(-24 * time.Hour))
+	clock.set(clock.now().Add(-24 * time.Hour))
 	clock.pass(59 * time.Minute)
 	if got := names(all(t, o)); !slices.Contains(got, "before") {
 		t.Errorf("59 minutes after: %v", got)

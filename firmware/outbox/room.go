@@ -18,40 +18,40 @@ const reserveName = "reserve"
 func (o *Outbox) enforceBytes(s *store, c *changes, size int64, priority int) (fits bool, err error) {
 	// Its overflow pages, its leaf, and what splitting the leaf may take.
 	need := size/(pageSize-4) + 1 + 3
+	limit, reason := o.budget.pages, FullBytes
+	if o.stats.DiskFull && o.fullPages > 0 && o.fullPages < limit {
+		limit, reason = o.fullPages, DiskFull
+	}
 	for {
 		used, err := s.usedPages()
 		if err != nil {
 			return false, err
 		}
-		if used+need <= o.budget.pages {
+		if used+need <= limit {
 			return true, nil
 		}
 		// One at a time: how many rows make a page free cannot be known.
-		freed, err := o.dropOldest(s, c, 1, FullBytes, priority)
-		if err != nil || freed == 0 {
+		dropped, err := o.dropLowest(s, c, reason, priority)
+		if err != nil || !dropped {
 			return false, err
 		}
 	}
 }
 
-// dropOldest drops the oldest of the lowest priority, but none of a higher one
-// than priority, until size bytes are freed or nothing is left. It returns how
-// many bytes that were.
-func (o *Outbox) dropOldest(s *store, c *changes, size int64, reason Reason, priority int) (freed int64, err error) {
-	for freed < size {
-		victim, found, err := s.lowest()
-		if err != nil || !found || ID(victim).Priority() < priority {
-			return freed, err
-		}
-		n, _, err := s.delete(victim)
-		if err != nil {
-			return freed, err
-		}
-		freed += n
-		c.add(ID(victim), n, -1)
-		c.dropped = append(c.dropped, drop{ID(victim), reason})
+// dropLowest drops the oldest of the lowest priority, unless all have a higher
+// priority than the given one.
+func (o *Outbox) dropLowest(s *store, c *changes, reason Reason, priority int) (dropped bool, err error) {
+	victim, found, err := s.lowest()
+	if err != nil || !found || ID(victim).Priority() < priority {
+		return false, err
 	}
-	return freed, nil
+	size, _, err := s.delete(victim)
+	if err != nil {
+		return false, err
+	}
+	c.add(ID(victim), size, -1)
+	c.dropped = append(c.dropped, drop{ID(victim), reason})
+	return true, nil
 }
 
 // lowest returns the oldest record of the lowest priority in use.
@@ -171,16 +171,43 @@ func (o *Outbox) keepReserve() {
 	if o.stats.DiskFull && fileSystemFree(o.dir) < 2*o.budget.reserve {
 		return
 	}
-	if err := writeReserve(path, o.budget.reserve); err != nil {
-		os.Remove(path)
+	if err = writeReserve(path, o.budget.reserve); err == nil {
+		o.leaveDiskFull()
+		return
+	}
+	os.Remove(path)
+	if !isFull(err) {
 		o.warn("reserve", "No room can be held back for a full disk", "bytes", o.budget.reserve, "error", err)
 		return
 	}
-	o.leaveDiskFull()
+	// Without the reserve the database must not grow: what it grows by sits in
+	// the WAL first, and could not be moved out of it again.
+	o.enterDiskFull()
+	o.fullPages = o.databasePages() + max(fileSystemFree(o.dir)-o.budget.reserve/2, 0)/2/pageSize
+}
+
+// enterDiskFull begins the state in which the database does not grow.
+func (o *Outbox) enterDiskFull() {
+	if o.stats.DiskFull {
+		return
+	}
+	o.count(func(s *Stats) { s.DiskFull = true })
+	o.log.Error("The file system of the outbox is full; the oldest messages of the lowest priority make room for new ones. " +
+		"Free some space, or lower the outbox's max_bytes")
+}
+
+// databasePages is how many pages have blocks in the file system.
+func (o *Outbox) databasePages() int64 {
+	info, err := os.Stat(filepath.Join(o.dir, databaseName))
+	if err != nil {
+		return 0
+	}
+	return info.Size() / pageSize
 }
 
 func (o *Outbox) leaveDiskFull() {
 	if o.stats.DiskFull {
+		o.fullPages = 0
 		o.count(func(s *Stats) { s.DiskFull = false })
 		o.log.Info("The file system of the outbox has room again")
 	}
@@ -205,39 +232,26 @@ func writeReserve(path string, size int64) error {
 }
 
 // makeRoom is called when the file system has no room for a transaction of
-// need bytes, first with attempt 0. It goes from what costs nothing to what
-// costs messages. Deleting needs room, too, in the WAL; that is what the
-// reserve is for. After it, the WAL is not made smaller: it is written over
-// from its start, and takes no new blocks even when another process has filled
-// the disk to the last one.
+// need bytes, first with attempt 0.
+//
+// From then on the database does not grow any more: each put drops what it
+// needs first and takes the pages that this frees (enforceBytes). That in turn
+// needs room in the WAL, for which the reserve is given up once. Neither file
+// is made smaller while the disk is full, so they go on within their own
+// blocks even when another process has taken every other one.
 func (o *Outbox) makeRoom(s *store, need int64, attempt int) error {
-	if !o.stats.DiskFull {
-		o.count(func(s *Stats) { s.DiskFull = true })
-		o.log.Error("The file system of the outbox is full; the oldest messages of the lowest priority make room for new ones. "+
-			"Free some space, or lower the outbox's max_bytes", "need", need)
-	}
+	o.enterDiskFull()
 	if attempt == 0 {
+		// What costs no messages: copies of damaged databases, and starting the
+		// WAL over.
 		o.pruneDamaged(0)
 		return s.checkpoint(false)
 	}
 	os.Remove(filepath.Join(o.dir, reserveName))
-	// Without this, a WAL that could not be moved into the database because the
-	// reserve was missing would only grow.
-	checkpointed := s.checkpoint(false)
-	// Freed pages are used again by the message that needs them. Rows share
-	// pages, so a little more than needed has to go.
-	size := (need + 8*pageSize) << (attempt - 1)
-	err := o.change(s, func(c *changes) error {
-		freed, err := o.dropOldest(s, c, size, DiskFull, HighestPriority)
-		if err == nil && freed == 0 && checkpointed != nil {
-			err = checkpointed
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return s.checkpoint(false)
+	err := s.checkpoint(false)
+	// A few less with every attempt.
+	o.fullPages = max(o.databasePages()-int64(attempt-1)*(need/pageSize+8), 8)
+	return err
 }
 
 // plausible is before any moment at which this program runs with a clock that

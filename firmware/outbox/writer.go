@@ -109,7 +109,7 @@ func (o *Outbox) putAll(puts []*request) {
 	}
 	stored := 0
 	for i := range puts {
-		if err == nil && !refused[i] {
+		if err == nil && refused[i] == nil {
 			stored++
 		}
 	}
@@ -119,10 +119,10 @@ func (o *Outbox) putAll(puts []*request) {
 		s.Rejected += int64(len(puts) - stored)
 	})
 	for i, p := range puts {
-		if err == nil && refused[i] {
-			p.done <- ErrFull
-		} else {
+		if err != nil {
 			p.done <- err
+		} else {
+			p.done <- refused[i]
 		}
 	}
 	if err != nil {
@@ -133,9 +133,9 @@ func (o *Outbox) putAll(puts []*request) {
 	}
 }
 
-// tryPut says which of the rows were refused because everything else has a
-// higher priority.
-func (o *Outbox) tryPut(puts []*request) (refused []bool, err error) {
+// tryPut says which of the rows were refused because everything that could be
+// dropped for them has a higher priority.
+func (o *Outbox) tryPut(puts []*request) (refused []error, err error) {
 	var size int64
 	for _, p := range puts {
 		size += p.put.size()
@@ -145,7 +145,7 @@ func (o *Outbox) tryPut(puts []*request) (refused []bool, err error) {
 	}
 	again := false
 	err = o.withStore(size, func(s *store) error {
-		refused = make([]bool, len(puts))
+		refused = make([]error, len(puts))
 		defer func() { again = true }()
 		return o.change(s, func(c *changes) error {
 			for i, p := range puts {
@@ -165,7 +165,10 @@ func (o *Outbox) tryPut(puts []*request) (refused []bool, err error) {
 					return err
 				}
 				if !fits {
-					refused[i] = true
+					refused[i] = ErrFull
+					if o.stats.DiskFull {
+						refused[i] = ErrDiskFull
+					}
 					continue
 				}
 				if err := s.put(p.put); err != nil {

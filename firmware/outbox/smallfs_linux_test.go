@@ -1,0 +1,209 @@
+package outbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"tuxwatch/firmware/message"
+)
+
+// onSmallFileSystem runs the calling test again in a mount namespace of its
+// own, where it may mount, and then runs do there with an empty tmpfs of size
+// bytes. Nothing of it is seen outside or stays.
+func onSmallFileSystem(t *testing.T, size int64, do func(t *testing.T, dir string)) {
+	t.Helper()
+	if os.Getenv(childVariable) == t.Name() {
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		resize(t, dir, size, 0)
+		t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+		do(t, dir)
+		return
+	}
+	child := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.count=1")
+	child.Env = append(os.Environ(), childVariable+"="+t.Name())
+	child.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	if os.Geteuid() != 0 {
+		child.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		child.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}
+		child.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}
+	}
+	output, err := child.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) && errors.Is(err, syscall.EPERM) {
+		t.Skipf("NOT TESTED: a file system cannot be mounted here (%v); run as root", err)
+	}
+	if err != nil || !strings.Contains(string(output), "--- PASS: "+t.Name()) {
+		t.Fatalf("in a namespace of its own: %v\n%s", err, output)
+	}
+	t.Logf("%s", output)
+}
+
+func resize(t *testing.T, dir string, size int64, flags uintptr) {
+	t.Helper()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", flags, fmt.Sprintf("size=%d", size)); err != nil {
+		t.Fatalf("mounting a tmpfs of %d bytes: %v", size, err)
+	}
+}
+
+// fill takes what is left of the file system, to the last block.
+func fill(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for size := 64 << 10; size > 0; size /= 2 {
+		for err = nil; err == nil; {
+			_, err = f.Write(make([]byte, size))
+		}
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+}
+
+// expectNewest checks that the outbox holds an unbroken run of messages up to
+// the last one that was acknowledged.
+func expectNewest(t *testing.T, o *Outbox, acknowledged []string) []Record {
+	t.Helper()
+	records := all(t, o)
+	got := names(records)
+	if len(got) == 0 || len(got) > len(acknowledged) {
+		t.Fatalf("%d records of %d acknowledged", len(got), len(acknowledged))
+	}
+	want := acknowledged[len(acknowledged)-len(got):]
+	for i := range want {
+		if got[i] != want[i] {
+			t.Fatalf("record %d of %d is %s, want %s", i, len(got), got[i], want[i])
+		}
+	}
+	return records
+}
+
+func TestAFullDiskDropsTheOldestKeepsRunningAndRecovers(t *testing.T) {
+	onSmallFileSystem(t, 2<<20, func(t *testing.T, dir string) {
+		o := open(t, filepath.Join(dir, "outbox"), Options{MaxBytes: 64 << 20})
+		var acknowledged []string
+		putSome := func(n int) {
+			t.Helper()
+			for range n {
+				id := numbered(len(acknowledged))
+				if err := o.Put(t.Context(), message.Message{ID: id, Body: make([]byte, 1500)}, 5, 0); err != nil {
+					t.Fatalf("after %d: %v", len(acknowledged), err)
+				}
+				acknowledged = append(acknowledged, id)
+			}
+		}
+		putSome(300)
+		if s := o.Stats(); s.DiskFull || s.Depth != 300 {
+			t.Fatalf("%+v", s)
+		}
+		// Another program takes everything that is left.
+		hog := filepath.Join(dir, "hog")
+		fill(t, hog)
+		putSome(600)
+		s := o.Stats()
+		if !s.DiskFull || s.Dropped[DiskFull] == 0 || int(s.Dropped[DiskFull])+s.Depth != 900 || s.Fault != "" {
+			t.Errorf("on the full disk: %+v", s)
+		}
+		expectNewest(t, o, acknowledged)
+		if s.Depth < 150 {
+			t.Errorf("only %d messages are left of the 300 that had room", s.Depth)
+		}
+		// It also takes what our own reserve gave back.
+		fill(t, hog+"2")
+		putSome(300)
+		expectNewest(t, o, acknowledged)
+
+		// Reopened on the full disk, everything is still there.
+		depth := o.Stats().Depth
+		if err := o.Close(); err != nil {
+			t.Fatal(err)
+		}
+		o = open(t, filepath.Join(dir, "outbox"), Options{MaxBytes: 64 << 20})
+		if s := o.Stats(); s.Depth != depth || s.Damaged != 0 {
+			t.Errorf("reopened: %+v, want depth %d", s, depth)
+		}
+		putSome(50)
+		expectNewest(t, o, acknowledged)
+
+		// There is room again.
+		if err := errors.Join(os.Remove(hog), os.Remove(hog+"2")); err != nil {
+			t.Fatal(err)
+		}
+		if err := o.Maintain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		before := o.Stats()
+		putSome(100)
+		s = o.Stats()
+		if s.DiskFull || s.Dropped[DiskFull] != before.Dropped[DiskFull] || s.Depth != before.Depth+100 {
+			t.Errorf("with room again: %+v, before %+v", s, before)
+		}
+		if info, err := os.Stat(filepath.Join(dir, "outbox", reserveName)); err != nil || info.Size() == 0 {
+			t.Errorf("the reserve was not made again: %v", err)
+		}
+		expectNewest(t, o, acknowledged)
+	})
+}
+
+func TestOpeningOnAFullDiskWaitsForRoom(t *testing.T) {
+	onSmallFileSystem(t, 1<<20, func(t *testing.T, dir string) {
+		if err := os.Mkdir(filepath.Join(dir, "outbox"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		hog := filepath.Join(dir, "hog")
+		fill(t, hog)
+		clock := newFakeTime()
+		o := open(t, filepath.Join(dir, "outbox"), clock.options())
+		err := o.Put(t.Context(), text("early"), 5, 0)
+		if !errors.Is(err, ErrDiskFull) {
+			t.Errorf("putting without any room: %v", err)
+		}
+		if s := o.Stats(); s.Fault == "" || s.Rejected != 1 {
+			t.Errorf("%+v", s)
+		}
+		if err := os.Remove(hog); err != nil {
+			t.Fatal(err)
+		}
+		clock.pass(2 * reopenAfter)
+		if err := o.Put(t.Context(), text("later"), 5, 0); err != nil {
+			t.Fatal(err)
+		}
+		if got := names(all(t, o)); len(got) != 1 || got[0] != "later" || o.Stats().Fault != "" {
+			t.Errorf("got %v, %+v", got, o.Stats())
+		}
+	})
+}
+
+func TestLargeMessagesOnAFullDisk(t *testing.T) {
+	onSmallFileSystem(t, 4<<20, func(t *testing.T, dir string) {
+		o := open(t, filepath.Join(dir, "outbox"), Options{MaxBytes: 64 << 20})
+		for i := range 5 {
+			put(t, o, message.Message{ID: fmt.Sprint("small", i), Body: make([]byte, 200)}, 0)
+		}
+		for i := range 100 {
+			put(t, o, message.Message{ID: numbered(i), Body: make([]byte, 100_000)}, 9)
+		}
+		records := all(t, o)
+		got := names(records)
+		if len(got) < 15 || got[4] != "small4" || got[len(got)-1] != numbered(99) {
+			t.Errorf("left are %v", got)
+		}
+		if s := o.Stats(); int(s.Dropped[DiskFull]+s.Dropped[FullBytes]) != 105-len(got) {
+			t.Errorf("%+v", s)
+		}
+	})
+}
