@@ -1,5 +1,7 @@
 package main
 
+import "fmt"
+
 // exitError carries the status that the process ends with beside the error
 // that explains it: 1 the work failed, 2 the command was used wrongly, 3 the
 // configuration is invalid.
@@ -21,3 +23,13 @@ func (e exitError) Error() string {
 // Unwrap gives the error that explains the status, so that errors.Is and
 // errors.As look through it.
 func (e exitError) Unwrap() error { return e.err }
+
+// wrongUse is the error of a command that was called wrongly.
+func wrongUse(format string, args ...any) error {
+	return exitError{code: 2, err: fmt.Errorf(format, args...)}
+}
+
+// failed is the error of a command that could not do its work.
+func failed(format string, args ...any) error {
+	return exitError{code: 1, err: fmt.Errorf(format, args...)}
+}

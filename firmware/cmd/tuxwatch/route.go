@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -40,14 +39,6 @@ func newRouteCommand() *cobra.Command {
 		})
 	}
 	return cmd
-}
-
-func wrongUse(format string, args ...any) error {
-	return exitError{code: 2, err: fmt.Errorf(format, args...)}
-}
-
-func failed(format string, args ...any) error {
-	return exitError{code: 1, err: fmt.Errorf(format, args...)}
 }
 
 // jsonMistake is a mistake in a route or condition as JSON.
@@ -259,15 +250,15 @@ func readMessage(stdin io.Reader, file string) (*route.Input, error) {
 	if len(data) > maxMessageFile {
 		return nil, fmt.Errorf("reading the message from %s: it has more than %d bytes", name, maxMessageFile)
 	}
-	message, err := parseMessage(data)
+	message, err := parseMessage(string(data))
 	if err != nil {
 		return nil, fmt.Errorf(`the message in %s is not of the form {"body": …, "properties": {"name": "text"}, "systemProperties": {…}}: %w`, name, err)
 	}
 	return message, nil
 }
 
-func parseMessage(data []byte) (*route.Input, error) {
-	decoder := json.NewDecoder(bytes.NewReader(data))
+func parseMessage(data string) (*route.Input, error) {
+	decoder := json.NewDecoder(strings.NewReader(data))
 	decoder.DisallowUnknownFields()
 	var file *messageFile
 	if err := decoder.Decode(&file); err != nil {
@@ -291,7 +282,7 @@ func parseMessage(data []byte) (*route.Input, error) {
 }
 
 // placed adds the line to an error of the JSON decoder that knows where it was.
-func placed(data []byte, err error) error {
+func placed(data string, err error) error {
 	var offset int64
 	var syntax *json.SyntaxError
 	var mismatch *json.UnmarshalTypeError
@@ -306,7 +297,7 @@ func placed(data []byte, err error) error {
 		return err
 	}
 	before := data[:min(offset, int64(len(data)))]
-	return fmt.Errorf("line %d: %w", 1+bytes.Count(before, []byte("\n")), err)
+	return fmt.Errorf("line %d: %w", 1+strings.Count(before, "\n"), err)
 }
 
 // encodeBody brings the body, which is UTF-8 in the file, into the encoding that

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"os"
@@ -14,7 +13,7 @@ import (
 // the status that it would end with.
 func runRoute(t *testing.T, stdin string, args ...string) (stdout string, code int, err error) {
 	t.Helper()
-	var out, diagnostics bytes.Buffer
+	var out, diagnostics strings.Builder
 	cmd := newRouteCommand()
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	cmd.SetIn(strings.NewReader(stdin))
