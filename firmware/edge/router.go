@@ -167,20 +167,22 @@ func enterPlace(ctx context.Context, at place) (context.Context, error) {
 }
 
 // conditionInput shows m to the conditions of routes, under Edge Hub's names.
+// What the message does not have is left out, and so undefined there.
 func conditionInput(m message.Message) *route.Input {
-	in := &route.Input{
-		Body:       m.Body,
-		Properties: make(map[string]*string, len(m.Properties)),
-		System: map[string]*string{
-			"messageId":          &m.ID,
-			"contentType":        &m.ContentType,
-			"contentEncoding":    &m.ContentEncoding,
-			"connectionModuleId": &m.Source.Module,
-			"outputName":         &m.Source.Output,
-		},
-	}
+	in := &route.Input{Body: m.Body, Properties: make(map[string]*string, len(m.Properties)), System: make(map[string]*string)}
 	for name, value := range m.Properties {
 		in.Properties[name] = &value
+	}
+	for name, value := range map[string]string{
+		"messageId":          m.ID,
+		"contentType":        m.ContentType,
+		"contentEncoding":    m.ContentEncoding,
+		"connectionModuleId": m.Source.Module,
+		"outputName":         m.Source.Output,
+	} {
+		if value != "" {
+			in.System[name] = &value
+		}
 	}
 	return in
 }
