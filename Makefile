@@ -1,0 +1,56 @@
+# tuxwatch. Every target sets itself up; see README.md.
+SHELL := /bin/bash
+GO ?= go
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+GOFILES := $(shell git ls-files '*.go')
+SCRIPTS := $(shell git ls-files scripts .ci | xargs -r grep -lE '^\#!.*(bash|/sh)' 2>/dev/null)
+LDFLAGS := -s -w -X tuxwatch/firmware/version.release=$(VERSION)
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
+
+.PHONY: help build run test test-long check lint fuzz bench model clean
+
+help: ## what there is
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## programs in build/bin, with the TensorFlow Lite library in build/lib
+	@scripts/setup build
+	@mkdir -p build/bin
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o build/bin/ ./firmware/cmd/...
+
+run: build ## everything on this machine: hub, daemon, simulated sensor, sample pictures (options: make run ARGS='--help')
+	@scripts/run $(ARGS)
+
+lint: ## formatting, vet, staticcheck, shellcheck, ruff
+	@scripts/setup build check
+	@unformatted=$$(gofmt -l $(GOFILES)); [ -z "$$unformatted" ] || { echo "gofmt: please format: $$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+	shellcheck $(SCRIPTS)
+	build/python/bin/ruff check --quiet models scripts firmware
+	build/python/bin/ruff format --quiet --check models scripts firmware
+
+check: build lint ## linters and the quick tests, race detector on (two minutes)
+	$(GO) test -race -short ./...
+	build/python/bin/python -m pytest -q models
+
+test: build lint ## every test
+	$(GO) test -race -timeout 30m ./...
+	build/python/bin/python -m pytest -q models
+	@scripts/fuzz 5s
+
+fuzz: ## each fuzz target for a minute
+	@scripts/fuzz 60s
+
+test-long: test ## the long forms of the tests as well
+	TUXWATCH_LONG=1 $(GO) test -race -timeout 120m ./scripts/e2e/...
+	@scripts/fuzz 60s
+
+bench: build ## speed and memory as ratios to named peers
+	@scripts/setup bench
+	@scripts/bench/run
+
+model: ## train the released model again from openly licensed material
+	@models/train
+
+clean: ## remove everything that was built
+	rm -rf build
