@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -169,7 +171,11 @@ func (c *Classifier) bindOutputs() error {
 	case len(outputs) > 1:
 		index = slices.IndexFunc(outputs, func(o Tensor) bool { return o.Elements() == labels })
 		if index < 0 {
-			return fmt.Errorf("none of its %d outputs has as many elements as %s has labels (%d)", len(outputs), c.manifest.Labels, labels)
+			var sizes []string
+			for _, o := range outputs {
+				sizes = append(sizes, strconv.Itoa(o.Elements()))
+			}
+			return fmt.Errorf("its outputs have %s classes, but %s has %d labels", strings.Join(sizes, " and "), c.manifest.Labels, labels)
 		}
 	}
 	if index < 0 || index >= len(outputs) {

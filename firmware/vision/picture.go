@@ -9,7 +9,6 @@ import (
 	"image/draw"
 	"image/jpeg"
 	"image/png"
-	"runtime/debug"
 )
 
 // Limits bound what a picture may cost. The zero value of a field stands for
@@ -93,7 +92,7 @@ func decode(data []byte, limits Limits) (p *picture, err error) {
 	// The decoders are not expected to panic, but they have done so before.
 	defer func() {
 		if cause := recover(); cause != nil {
-			p, err = nil, fmt.Errorf("%w: the decoder panicked: %v\n%s", ErrDamaged, cause, debug.Stack())
+			p, err = nil, fmt.Errorf("%w: the decoder panicked: %v", ErrDamaged, cause)
 		}
 	}()
 

@@ -77,16 +77,14 @@ func (s *Service) Load(ctx context.Context, dir string, options LoadOptions) err
 	}
 	defer s.endTurn()
 	s.mu.Lock()
-	closed := s.closed
-	if !closed {
-		info := next.Info()
-		s.info = &info
-	}
-	s.mu.Unlock()
-	if closed {
+	if s.closed {
+		s.mu.Unlock()
 		next.Close()
 		return ErrClosed
 	}
+	info := next.Info()
+	s.info = &info
+	s.mu.Unlock()
 	previous := s.classifier
 	s.classifier = next
 	if previous != nil {
@@ -126,8 +124,8 @@ func (s *Service) ask(ctx context.Context, question func(*Classifier) (Result, e
 		return Result{}, err
 	}
 	defer s.endTurn()
-	if s.classifier == nil { // closed while waiting
-		return Result{}, ErrClosed
+	if s.classifier == nil { // unloaded while this picture waited
+		return Result{}, s.whyNot()
 	}
 	return question(s.classifier)
 }
@@ -146,6 +144,15 @@ func (s *Service) enter() error {
 	}
 	s.inside++
 	return nil
+}
+
+func (s *Service) whyNot() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return ErrClosed
+	}
+	return ErrNotReady
 }
 
 func (s *Service) leave() {
@@ -168,19 +175,25 @@ func (s *Service) takeTurn(ctx context.Context) error {
 
 func (s *Service) endTurn() { <-s.turn }
 
+// Unload frees the model, after the picture that is being looked at. Until the
+// next Load, pictures get ErrNotReady.
+func (s *Service) Unload() error { return s.drop(ErrNotReady) }
+
 // Close frees the model, after the picture that is being looked at. Pictures
 // that wait, and later ones, get ErrClosed.
-func (s *Service) Close() error {
+func (s *Service) Close() error { return s.drop(ErrClosed) }
+
+func (s *Service) drop(because error) error {
 	s.mu.Lock()
-	s.closed = true
+	s.closed = s.closed || because == ErrClosed
 	s.info = nil
 	s.mu.Unlock()
 	s.turn <- struct{}{}
 	defer s.endTurn()
-	if s.classifier == nil {
-		return nil
-	}
 	classifier := s.classifier
 	s.classifier = nil
+	if classifier == nil {
+		return nil
+	}
 	return classifier.Close()
 }

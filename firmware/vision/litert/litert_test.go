@@ -262,10 +262,10 @@ func TestOpenCloseLeaks(t *testing.T) {
 			}
 		}
 	}
-	cycles(20)
+	cycles(200) // until the allocator's pools have their size
 	before := residentKiB(t)
 	cycles(100)
-	if grown := residentKiB(t) - before; grown > 8*1024 {
+	if grown := residentKiB(t) - before; grown > 1024 { // 300 copies of the models alone would be 1200
 		t.Errorf("300 open/close cycles grew the process by %d KiB", grown)
 	}
 }

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	"tuxwatch/firmware/vision"
+	"tuxwatch/firmware/vision/litert"
+)
+
+// newClassifyCommand is "tuxwatch classify": what pictures show, without a
+// daemon.
+func newClassifyCommand() *cobra.Command {
+	var asJSON bool
+	var model string
+	var threads int
+	cmd := &cobra.Command{
+		Use:   "classify FILE…",
+		Short: "Tell what pictures show",
+		Long: `Tell what pictures show, with the model on this machine and without a daemon.
+
+Pictures are JPEG or PNG files; - stands for the standard input. With --json
+each line is one JSON object: "file", and the fields of the recognizer's HTTP
+answer, or "error" with "code" and "message".
+
+The exit status is 0 if all pictures were classified and 1 if not; a file that
+cannot be read does not stop the others.`,
+		Example: `  tuxwatch classify penguin.jpg
+  tuxwatch classify --json --model ./my-model *.jpg`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return wrongUse("tuxwatch classify needs at least one picture file, or - for the standard input")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if threads < 0 || threads > 64 {
+				return wrongUse("--threads %d is not between 0 and 64", threads)
+			}
+			if threads == 0 {
+				threads = min(runtime.NumCPU(), 4)
+			}
+			classifier, err := openClassifier(model, threads)
+			if err != nil {
+				return failed("%w", err)
+			}
+			defer classifier.Close()
+			report := textReport
+			if asJSON {
+				report = jsonReport
+			}
+			return classifyFiles(cmd, args, classifier, report)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line for each picture")
+	cmd.Flags().StringVar(&model, "model", "", "folder of the model (default: the penguin model that came with tuxwatch)")
+	cmd.Flags().IntVar(&threads, "threads", 0, "threads that the model runs on (default: one each core, four at most)")
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return wrongUse("%w: see %s --help", err, cmd.CommandPath())
+	})
+	return cmd
+}
+
+func openClassifier(model string, threads int) (*vision.Classifier, error) {
+	library, err := litert.Load("")
+	if err != nil {
+		return nil, err
+	}
+	dir, err := vision.FindModel(model)
+	if err != nil {
+		return nil, fmt.Errorf("%w with --model", err)
+	}
+	return vision.OpenClassifier(library, dir, threads, vision.Limits{})
+}
+
+// classificationReport prints what became of one file.
+type classificationReport func(cmd *cobra.Command, file string, result vision.Result, err error) error
+
+func classifyFiles(cmd *cobra.Command, files []string, classifier *vision.Classifier, report classificationReport) error {
+	bad := false
+	for _, file := range files {
+		if err := cmd.Context().Err(); err != nil {
+			return failed("stopped before %s: %w", file, err)
+		}
+		var result vision.Result
+		data, err := readPicture(cmd, file)
+		if err == nil {
+			result, err = classifier.Classify(data)
+		}
+		bad = bad || err != nil
+		if err := report(cmd, file, result, err); err != nil {
+			return failed("writing the result for %s: %w", file, err)
+		}
+	}
+	if bad {
+		return exitError{code: 1}
+	}
+	return nil
+}
+
+// readPicture reads one byte more than a picture may have, which is enough to
+// know that it is too large.
+func readPicture(cmd *cobra.Command, file string) ([]byte, error) {
+	const limit = vision.DefaultMaxBytes + 1
+	if file == "-" {
+		return io.ReadAll(io.LimitReader(cmd.InOrStdin(), limit))
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, limit))
+}
+
+func textReport(cmd *cobra.Command, file string, result vision.Result, err error) error {
+	if err != nil {
+		_, err := fmt.Fprintf(cmd.ErrOrStderr(), "tuxwatch: %s: %v\n", file, withoutPath(err))
+		return err
+	}
+	var others []string
+	for _, p := range result.Predictions[1:] {
+		others = append(others, fmt.Sprintf("%s %s", p.Label, percent(p.Probability)))
+	}
+	line := fmt.Sprintf("%s: %s %s", file, result.Best().Label, percent(result.Best().Probability))
+	if len(others) > 0 {
+		line += " (" + strings.Join(others, ", ") + ")"
+	}
+	_, err = fmt.Fprintln(cmd.OutOrStdout(), line)
+	return err
+}
+
+func percent(probability float64) string {
+	return fmt.Sprintf("%.1f %%", math.Round(probability*1000)/10)
+}
+
+// withoutPath drops the file's name from an error of the file system, since the
+// line begins with it.
+func withoutPath(err error) error {
+	var onPath *os.PathError
+	if errors.As(err, &onPath) {
+		return fmt.Errorf("%s: %w", onPath.Op, onPath.Err)
+	}
+	return err
+}
+
+func jsonReport(cmd *cobra.Command, file string, result vision.Result, err error) error {
+	encoder := json.NewEncoder(cmd.OutOrStdout())
+	encoder.SetEscapeHTML(false)
+	if err == nil {
+		return encoder.Encode(struct {
+			File string `json:"file"`
+			vision.Answer
+		}{file, result.Answer(uuid.New(), time.Now())})
+	}
+	type failure struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+	}
+	code := "Failed"
+	switch {
+	case errors.Is(err, vision.ErrTooLarge):
+		code = "BadRequestImageSizeBytes"
+	case errors.Is(err, vision.ErrNotPicture):
+		code = "BadRequestImageFormat"
+	case errors.Is(err, os.ErrNotExist):
+		code = "NotFound"
+	}
+	return encoder.Encode(struct {
+		File  string  `json:"file"`
+		Error failure `json:"error"`
+	}{file, failure{code, withoutPath(err).Error()}})
+}
