@@ -115,18 +115,22 @@ func (rt *Runtime) deliver(ctx context.Context, e *routeEntry, m message.Message
 	if e.Endpoint.Upstream {
 		return rt.opts.Upstream.Put(ctx, m, e.Priority, ttl)
 	}
-	w := rt.worker(e.Endpoint.Module)
+	return rt.handOver(ctx, place{e.Endpoint.Module, e.Endpoint.Input}, m, e.Priority, ttl)
+}
+
+// handOver gives m to a module's input.
+func (rt *Runtime) handOver(ctx context.Context, at place, m message.Message, priority int, ttl time.Duration) error {
+	w := rt.worker(at.module)
 	if w == nil {
-		return fmt.Errorf("there is no module %s", e.Endpoint.Module)
+		return fmt.Errorf("there is no module %s", at.module)
 	}
-	at := place{e.Endpoint.Module, e.Endpoint.Input}
 	ctx, err := enterPlace(ctx, at)
 	if err != nil {
 		return err
 	}
 
 	in := w.input(at.input)
-	handle, err := rt.turn(ctx, in, e.Priority, ttl)
+	handle, err := rt.turn(ctx, in, priority, ttl)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
+
 	"tuxwatch/firmware/message"
 )
 
@@ -258,14 +260,18 @@ func (rt *Runtime) Status() Status {
 }
 
 // Invoke answers a direct method from the hub. A method is named
-// "module.method", or by itself where only one module has it; "ping" and
-// "status" are the device's own. The status is one of HTTP's.
+// "module.method", or by itself where only one module has it. "ping", "status"
+// and "send" are the device's own; send delivers a message to a module's input:
+// {"module":"tempSensor","input":"control","body":[{"command":0}]}. The status
+// is one of HTTP's.
 func (rt *Runtime) Invoke(ctx context.Context, method string, payload json.RawMessage) (status int, response json.RawMessage) {
 	switch method {
 	case "ping":
 		return answer(map[string]any{"time": message.Time{Time: rt.now()}})
 	case "status":
 		return answer(rt.Status())
+	case "send":
+		return rt.sendInput(ctx, payload)
 	}
 	module, name, qualified := strings.Cut(method, ".")
 	if !qualified {
@@ -299,7 +305,32 @@ func (rt *Runtime) Invoke(ctx context.Context, method string, payload json.RawMe
 		return failure(http.StatusConflict, "several modules have a method %s; say which: MODULE.%s", name, name)
 	}
 	slices.Sort(known)
-	return failure(http.StatusNotFound, "no module that runs has a method %s; there are: ping, status, %s", method, strings.Join(known, ", "))
+	return failure(http.StatusNotFound, "no module that runs has a method %s; there are: ping, status, send, %s", method, strings.Join(known, ", "))
+}
+
+// sendInput is the direct method "send".
+func (rt *Runtime) sendInput(ctx context.Context, payload json.RawMessage) (int, json.RawMessage) {
+	var order struct {
+		Module     string            `json:"module"`
+		Input      string            `json:"input"`
+		Body       json.RawMessage   `json:"body"`
+		Properties map[string]string `json:"properties"`
+	}
+	if err := json.Unmarshal(payload, &order); err != nil || order.Module == "" || order.Input == "" || order.Body == nil {
+		return failure(http.StatusBadRequest, `send takes {"module":…,"input":…,"body":…} with a body in JSON`)
+	}
+	w := rt.worker(order.Module)
+	if w == nil || !slices.Contains(w.instance().Kind.Inputs, order.Input) {
+		return failure(http.StatusNotFound, "there is no input %s of a module %s", order.Input, order.Module)
+	}
+	m := message.Message{
+		ID: uuid.NewString(), Created: rt.now(), Properties: order.Properties,
+		Body: order.Body, ContentType: message.ContentTypeJSON, ContentEncoding: message.EncodingUTF8,
+	}
+	if err := rt.handOver(ctx, place{order.Module, order.Input}, m, LowestPriority, 0); err != nil {
+		return failure(http.StatusInternalServerError, "%s did not take the message: %v", order.Module, err)
+	}
+	return answer(map[string]string{"messageId": m.ID})
 }
 
 func answer(body any) (int, json.RawMessage) {

@@ -578,10 +578,18 @@ func TestMethods(t *testing.T) {
 					return 201, map[string]any{"by": c.ID(), "got": payload}
 				})
 			}
+			c.HandleInput("in", func(_ context.Context, m message.Message) error {
+				if string(m.Body) != `[1]` {
+					return errors.New("not for me")
+				}
+				return nil
+			})
 			return idle(ctx, c)
 		}
 	}
-	d := start(t, edge.Options{Modules: []edge.Instance{module("a", with("reset", "both")), module("b", with("both"))}})
+	a := module("a", with("reset", "both"))
+	a.Kind.Inputs = []string{"in"}
+	d := start(t, edge.Options{Modules: []edge.Instance{a, module("b", with("both"))}})
 	for _, c := range []struct {
 		method, payload string
 		status          int
@@ -592,9 +600,15 @@ func TestMethods(t *testing.T) {
 		{"b.both", `{}`, 201, `{"by":"b","got":{}}`},
 		{"both", `{}`, 409, "say which"},
 		{"b.reset", `{}`, 404, "a.reset"},
-		{"nothing", `{}`, 404, "ping, status, a.both"},
+		{"nothing", `{}`, 404, "ping, status, send, a.both"},
 		{"ping", `{}`, 200, "time"},
 		{"status", `{}`, 200, `"id":"a"`},
+		{"send", `{"module":"a","input":"in","body":[1]}`, 200, "messageId"},
+		{"send", `{"module":"a","input":"in","body":[2]}`, 500, "not for me"},
+		{"send", `{"module":"a","input":"out","body":[1]}`, 404, "no input out"},
+		{"send", `{"module":"c","input":"in","body":[1]}`, 404, "module c"},
+		{"send", `{"module":"a","input":"in"}`, 400, "body"},
+		{"send", `hello`, 400, "body"},
 		{"a.reset", `"bomb"`, 500, "boom"},
 	} {
 		status, response := d.Invoke(context.Background(), c.method, json.RawMessage(c.payload))
