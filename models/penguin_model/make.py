@@ -1,0 +1,94 @@
+"""The whole way from prepared material to the released files, and the measurements made on it."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from . import dataset, evaluate, scenes, sources, train
+
+VERSION = "0.2.0"
+# Scenes per fold. Folds weigh alike, however many pictures their packages hold.
+PER_FOLD = 2500
+_SEED = 100
+_QUANTISE_ON = 300
+
+
+def training_batches() -> list[dataset.Batch]:
+    names = sources.folds(sources.load())
+    return [dataset.Batch(fold, PER_FOLD, _SEED + i, scenes.Recipe()) for i, fold in enumerate(names)]
+
+
+def _held_out(name: str, tops: dict, prepared: Path, build: Path, say) -> list[evaluate.Row]:
+    """The table's composed rows on one fold's art, by the model that never saw that fold."""
+    batches = evaluate.cells(name, count=evaluate.CELL // 3)
+    data = dataset.compose(prepared, list(batches.values()), build / f"held-out-{name}", say=say)
+    features = train.lower_features(data.pixels, build / f"held-out-{name}" / "features.npy", say)
+    logits, _ = train.outputs(tops[name], features, np.arange(len(features)))
+    margins = logits[:, 1] - logits[:, 0]
+    rows, start = [], 0
+    for cell, batch in batches.items():
+        scores = 1 / (1 + np.exp(-margins[start : start + batch.count]))
+        rows.append(evaluate.Row(cell, batch.recipe.kind == "penguin", scores))
+        start += batch.count
+    return rows
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def run(prepared: Path, build: Path, out: Path, check_against: Path, allow_different: bool, say=print) -> int:
+    """Train, export and compare; 0 where the file is the released one, 1 where it is not."""
+    settings = train.Settings()
+    train.prepare_tensorflow(settings.seed)
+    from . import export, network
+
+    if _digest(network.weights_file()) != network.WEIGHTS_SHA256:
+        raise OSError(f"{network.weights_file()}: not the pretrained weights that the model was made from")
+
+    data = dataset.compose(prepared, training_batches(), build / "training", say=say)
+    features = train.lower_features(data.pixels, build / "training" / "features.npy", say)
+    labels, everything = data.labels, np.arange(len(data.labels))
+
+    # Every fold is once the one that is not trained on. What the models say
+    # about folds they do not know is what calibration may look at.
+    tops, margins = {}, np.zeros((len(labels), 2), np.float32)
+    for name in dict.fromkeys(data.folds.tolist()):
+        say(f"training without the art of fold {name}")
+        inside = data.folds == name
+        tops[name] = train.fit(features, labels, everything[~inside], settings, say)
+        margins[inside], _ = train.outputs(tops[name], features, everything[inside])
+        right = ((margins[inside, 1] > margins[inside, 0]) == (labels[inside] == 1)).mean()
+        say(f"fold {name}: {100 * right:.1f} % of its training scenes right, unseen")
+    temperature = train.temperature(margins, labels)
+    say(f"temperature {temperature:.3f}")
+
+    report = {"temperature": temperature, "folds": {}}
+    for name in tops:
+        rows = _held_out(name, tops, prepared, build, say)
+        report["folds"][name] = {r.name: [r.right, len(r.scores)] for r in rows}
+        print(f"\nArt of fold {name}, held out:\n\n{evaluate.table(rows)}\n", flush=True)
+    (build / "held-out.json").write_text(json.dumps(report, indent=1) + "\n")
+
+    say("training on all folds")
+    top = train.fit(features, labels, everything, settings, say)
+    bottom = network.lower()
+    network.fill(bottom, network.pretrained())
+    model = network.whole(bottom, top, temperature)
+    model.export(build / "savedmodel", verbose=False)
+    model.save(build / "penguin.keras")
+    chosen = np.sort(np.random.default_rng(settings.seed).choice(len(labels), _QUANTISE_ON, replace=False))
+    made = export.write(out, export.tflite(model, data.pixels[chosen]), VERSION)
+
+    released = check_against / "model.tflite"
+    expected = _digest(released) if released.exists() else "none"
+    say(f"{out / 'model.tflite'}: SHA-256 {made}")
+    if made == expected:
+        say("byte for byte the released model")
+        return 0
+    say(f"NOT the released model, whose SHA-256 is {expected}")
+    say("the sums of floating-point numbers come out differently on other types of processor; measure this one")
+    say(f"with: python -m penguin_model evaluate --model {out}")
+    return 0 if allow_different else 1

@@ -1,0 +1,126 @@
+"""Fits the upper half of the network on composed scenes, and calibrates it on folds it has not seen."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+# Results must not depend on how many processors a machine happens to have.
+THREADS = 2
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the outcome besides the material."""
+
+    seed: int = 20261122
+    epochs: int = 3
+    batch: int = 32
+    rate: float = 1.5e-4
+    decay: float = 1e-2
+    smoothing: float = 0.05
+    dropout: float = 0.3
+
+
+def prepare_tensorflow(seed: int) -> None:
+    """Fix seeds, threads and the order of sums; call before anything else of TensorFlow."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import keras
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(THREADS)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(seed)
+
+
+def lower_features(pixels: np.ndarray, out: Path, say=print) -> np.ndarray:
+    """Outputs of the frozen half for all scenes, kept on disk as float16."""
+    from . import network
+
+    bottom = network.lower()
+    network.fill(bottom, network.pretrained())
+    features = np.lib.format.open_memmap(out, "w+", np.float16, (len(pixels), 14, 14, 112))
+    step = 50
+    for i in range(0, len(pixels), step):
+        batch = network.normalise(np.asarray(pixels[i : i + step]))
+        features[i : i + step] = bottom(batch, training=False).numpy()
+        if (i // step + 1) % 20 == 0:
+            say(f"features of {i + step} of {len(pixels)} scenes")
+    features.flush()
+    return np.load(out, mmap_mode="r")
+
+
+def outputs(top, features: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(logits, embedding) of the given rows."""
+    import tensorflow as tf
+
+    @tf.function(reduce_retracing=True)
+    def forward(x):
+        return top(x, training=False)
+
+    logits, embeddings = [], []
+    for i in range(0, len(rows), 64):
+        out = forward(tf.constant(features[rows[i : i + 64]].astype(np.float32)))
+        logits.append(out["logits"].numpy())
+        embeddings.append(out["embedding"].numpy())
+    return np.concatenate(logits), np.concatenate(embeddings)
+
+
+def fit(features: np.ndarray, labels: np.ndarray, rows: np.ndarray, settings: Settings, say=print):
+    """Train an upper half on the given rows and return it."""
+    import keras
+    import tensorflow as tf
+    from sklearn.linear_model import LogisticRegression
+
+    from . import network
+
+    keras.utils.set_random_seed(settings.seed)
+    top = network.upper(settings.dropout, settings.seed)
+    network.fill(top, network.pretrained())
+
+    # A head that already separates what the pretrained network sees: the first
+    # steps then improve the features and do not wreck them.
+    some = (
+        rows if len(rows) <= 4000 else np.sort(np.random.default_rng(settings.seed).choice(rows, 4000, replace=False))
+    )
+    _, embedding = outputs(top, features, some)
+    start = LogisticRegression(C=0.02, max_iter=400).fit(embedding, labels[some])
+    w, b = start.coef_[0] / 2, start.intercept_[0] / 2
+    top.get_layer("logits").set_weights([np.stack([-w, w], 1).astype(np.float32), np.array([-b, b], np.float32)])
+
+    steps = settings.epochs * (len(rows) // settings.batch)
+    schedule = keras.optimizers.schedules.CosineDecay(settings.rate, steps)
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=settings.decay)
+    loss_of = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=settings.smoothing)
+    optimizer.build(top.trainable_variables)
+
+    @tf.function(reduce_retracing=True)
+    def step(x, y):
+        with tf.GradientTape() as tape:
+            loss = loss_of(y, top(x, training=True)["logits"])
+        gradients = tape.gradient(loss, top.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, top.trainable_variables, strict=True))
+        return loss
+
+    rng = np.random.default_rng(settings.seed)
+    for epoch in range(settings.epochs):
+        order = rng.permutation(rows)
+        losses = []
+        for i in range(len(order) // settings.batch):
+            batch = order[i * settings.batch : (i + 1) * settings.batch]
+            x = tf.constant(features[batch].astype(np.float32))
+            y = tf.constant(np.eye(2, dtype=np.float32)[labels[batch]])
+            losses.append(float(step(x, y)))
+        say(f"epoch {epoch + 1} of {settings.epochs}: loss {np.mean(losses):.4f}")
+    return top
+
+
+def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The divisor of the logits that makes the labels likeliest (Guo et al. 2017)."""
+    margin = (logits[:, 1] - logits[:, 0]).astype(np.float64)
+    sign = np.where(labels == 1, 1.0, -1.0)
+    candidates = np.exp(np.linspace(np.log(0.25), np.log(4), 241))
+    losses = [np.logaddexp(0, -sign * margin / t).mean() for t in candidates]
+    return float(candidates[int(np.argmin(losses))])
