@@ -152,7 +152,7 @@ func (c *Classifier) normalized(color, sample int, in Tensor) float64 {
 }
 
 func quantize(value float64, in Tensor, least, most float64) float64 {
-	q := math.RoundToEven(value/float64(in.Scale)) + float64(in.ZeroPoint)
+	q := math.Round(value/float64(in.Scale)) + float64(in.ZeroPoint)
 	return min(max(q, least), most)
 }
 

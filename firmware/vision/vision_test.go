@@ -81,16 +81,6 @@ func folder(t testing.TB, files map[string]string) string {
 type golden struct {
 	Pictures []struct{ File, Golden string }
 	Resize   []struct{ Policy, Filter, Golden string }
-	Classify []struct {
-		Model, File string
-		Outputs     []struct {
-			Shape     []int
-			Type      string
-			Scale     float64
-			ZeroPoint float64 `json:"zero_point"`
-			Data      []float64
-		}
-	}
 }
 
 func readGolden(t testing.TB) (g golden) {
