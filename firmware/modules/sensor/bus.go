@@ -21,8 +21,12 @@ import (
 	"periph.io/x/host/v3/sysfs"
 )
 
-// errHung is what users of a bus get while a transaction on it does not end.
-var errHung = errors.New("a transaction on the bus does not end")
+var (
+	// errHung is what users of a bus get while a transaction on it does not end.
+	errHung = errors.New("a transaction on the bus does not end")
+	// errUnfinished is what a driver gets that waits for its chip too long.
+	errUnfinished = errors.New("the chip is not done")
+)
 
 // openError is a bus that cannot be opened.
 type openError struct{ err error }
@@ -78,21 +82,20 @@ type transaction struct {
 	result chan error
 }
 
-// tx does one transaction and waits for it until ctx ends.
-func (b *bus) tx(ctx context.Context, addr uint16, w, r []byte) error {
+// tx does one transaction. It waits for it until ctx ends, and at most for
+// limit; the bus counts as hung after that.
+func (b *bus) tx(ctx context.Context, limit time.Duration, addr uint16, w, r []byte) error {
 	if b.isHung() {
 		return errHung
 	}
-	if ctx.Err() != nil { // a driver that waits for its chip by asking again and again
-		return context.Cause(ctx)
-	}
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
 	select {
 	case <-b.free:
+	case <-timer.C: // someone else's transaction
+		return errHung
 	case <-ctx.Done():
-		if b.isHung() {
-			return errHung
-		}
-		return fmt.Errorf("waiting for the bus: %w", context.Cause(ctx))
+		return context.Cause(ctx)
 	}
 	// The transaction has its own buffers: if it is left behind, the caller's
 	// may be used for something else by the time it ends.
@@ -105,17 +108,14 @@ func (b *bus) tx(ctx context.Context, addr uint16, w, r []byte) error {
 	case err := <-t.result:
 		copy(r, t.r)
 		return err
+	case <-timer.C:
+		b.mu.Lock()
+		b.hung = b.current == t
+		b.mu.Unlock()
+		return errHung
 	case <-ctx.Done():
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return context.Cause(ctx)
 	}
-	if b.current == t {
-		b.hung = true
-	}
-	return errHung
 }
 
 func (b *bus) isHung() bool {
@@ -187,18 +187,26 @@ func (b *bus) release(grace time.Duration) {
 }
 
 // port is one chip's access to its bus. It is an i2c.Bus for drivers, which
-// know nothing of deadlines: begin sets the deadline for what follows.
+// know nothing of deadlines: begin sets them for what follows.
 type port struct {
-	bus *bus
-	ctx context.Context
-	err error // of the operation's first failed transaction
+	bus   *bus
+	limit time.Duration // of one transaction
+
+	ctx   context.Context
+	until time.Time // no transaction is begun after it
+	err   error     // of the first transaction that failed
 }
 
-func (p *port) begin(ctx context.Context) { p.ctx, p.err = ctx, nil }
+func (p *port) begin(ctx context.Context, until time.Time) {
+	p.ctx, p.until, p.err = ctx, until, nil
+}
 
 // Tx implements i2c.Bus.
 func (p *port) Tx(addr uint16, w, r []byte) error {
-	err := p.bus.tx(p.ctx, addr, w, r)
+	err := errUnfinished
+	if time.Now().Before(p.until) {
+		err = p.bus.tx(p.ctx, p.limit, addr, w, r)
+	}
 	if err != nil && p.err == nil {
 		p.err = err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"strconv"
 	"time"
 
@@ -23,19 +24,19 @@ type instrument struct {
 	port   *port
 	limit  time.Duration // of one reading, setting up included
 	chip   chip          // nil until it has been set up
+	known  bool          // the chip as it is set up now has been logged
 
 	fault   error     // why the last reading failed; nil if it did not
 	retryAt time.Time // when to read again after a fault
 	pause   *backoff.ExponentialBackOff
 
-	// Notes for the module's counters and log.
-	count func(counter string, n int)
-	named func(chip string)
+	count func(counter string, n int) // the module's counters
+	log   *slog.Logger
 }
 
 // read measures. On a failure it notes the fault, with what to do about it, and
 // when to try again.
-func (i *instrument) read(ctx context.Context, now func() time.Time) (reading, error) {
+func (i *instrument) read(ctx context.Context) (reading, error) {
 	wasSetUp := i.chip != nil
 	r, err := i.try(ctx)
 	if wasSetUp && (errors.Is(err, lm75.ErrLost) || errors.Is(err, errReset)) {
@@ -46,6 +47,10 @@ func (i *instrument) read(ctx context.Context, now func() time.Time) (reading, e
 	if err == nil {
 		if i.fault != nil {
 			i.count("sensor_recoveries", 1)
+		}
+		if !i.known {
+			i.known = true
+			i.log.Info("chip is set up", "sensor", i.role, "chip", i.chip.name(), "source", i.source)
 		}
 		i.fault = nil
 		i.pause.Reset()
@@ -60,24 +65,20 @@ func (i *instrument) read(ctx context.Context, now func() time.Time) (reading, e
 		i.count("readings_failed", 1)
 	}
 	i.fault = fmt.Errorf("%s: %w", i.role, i.explain(err))
-	i.retryAt = now().Add(i.pause.NextBackOff())
+	i.retryAt = time.Now().Add(i.pause.NextBackOff())
 	return reading{}, i.fault
 }
 
 func (i *instrument) try(ctx context.Context) (r reading, err error) {
-	ctx, cancel := context.WithTimeout(ctx, i.limit)
-	defer cancel()
-	i.port.begin(ctx)
+	i.port.begin(ctx, time.Now().Add(i.limit))
 	if i.chip == nil {
-		chip, err := i.driver.open(i.port, i.source)
-		if err != nil {
+		if i.chip, err = i.driver.open(i.port, i.source); err != nil {
+			i.chip = nil
 			return reading{}, err
 		}
-		i.chip = chip
-		i.named(chip.name())
 	}
 	if r, err = i.chip.measure(); err != nil {
-		i.chip = nil
+		i.chip, i.known = nil, false
 	}
 	return r, err
 }
@@ -102,9 +103,9 @@ func (i *instrument) explain(err error) error {
 			return fmt.Errorf("opening %s: %w", busLabel(bus), open)
 		}
 	case errors.Is(cause, errHung):
-		return fmt.Errorf("%s hangs (%w) with %s: a chip may be holding SDA or SCL low; check the wiring and switch the chip off and on", busLabel(bus), errHung, i.source)
-	case errors.Is(cause, context.DeadlineExceeded):
-		return fmt.Errorf("%s did not finish in %v: switch it off and on", i.source, i.limit)
+		return fmt.Errorf("%s hangs (%w), noticed at %s, %#02x: a chip may be holding SDA or SCL low; check the wiring and switch the chips off and on", busLabel(bus), errHung, i.source.Driver, i.source.Address)
+	case errors.Is(cause, errUnfinished):
+		return fmt.Errorf("%s did not finish in %v (%w): switch it off and on", i.source, i.limit, errUnfinished)
 	case cause != nil:
 		return fmt.Errorf("no answer from %s (%w): check its wiring, its power and its address; %s", i.source, cause, i.detect(bus))
 	case errors.Is(err, lm75.ErrLost), errors.Is(err, errOtherChip):

@@ -47,6 +47,7 @@ func kind(t timing) edge.Kind {
 
 // timing is how long things may take.
 type timing struct {
+	transaction        time.Duration // one transaction on a bus, before the bus counts as hung
 	reading            time.Duration // one reading of a chip, setting up included
 	retryMin, retryMax time.Duration // pauses between readings of a chip that fails
 	grace              time.Duration // for a transaction under way when the module ends
@@ -56,9 +57,10 @@ type timing struct {
 }
 
 var usual = timing{
-	reading:  2 * time.Second, // the slowest chip takes 0.6 s
-	retryMin: 250 * time.Millisecond, retryMax: 10 * time.Second,
-	grace: time.Second, // the kernel gives up a transaction after as long
+	transaction: 2 * time.Second, // the kernel's own limit is one second with most buses
+	reading:     2 * time.Second, // the slowest chip takes 0.6 s
+	retryMin:    250 * time.Millisecond, retryMax: 10 * time.Second,
+	grace: time.Second,
 	send:  time.Minute, sendTries: 5, sendPause: 500 * time.Millisecond,
 }
 
@@ -133,18 +135,17 @@ func (s *sensor) setUp() (tearDown func()) {
 
 func (s *sensor) instrument(role string, source Source) *instrument {
 	source = source.withDefaults()
-	log := s.client.Log().With("sensor", role)
 	return &instrument{
 		role:   role,
 		source: source,
 		driver: drivers[source.Driver],
-		port:   &port{bus: i2cBuses.use(source.Bus)},
+		port:   &port{bus: i2cBuses.use(source.Bus), limit: s.timing.transaction},
 		limit:  s.timing.reading,
 		pause: &backoff.ExponentialBackOff{
 			InitialInterval: s.timing.retryMin, MaxInterval: s.timing.retryMax, Multiplier: 2, RandomizationFactor: 0.3,
 		},
 		count: s.client.Count,
-		named: func(chip string) { log.Info("chip is set up", "chip", chip, "source", source) },
+		log:   s.client.Log(),
 	}
 }
 
@@ -174,7 +175,7 @@ func (s *sensor) ambientName() any {
 func (s *sensor) loop(ctx context.Context) error {
 	// A chip that is missing shows at once, even if no message is due for long.
 	for _, i := range s.instruments() {
-		_, _ = i.read(ctx, time.Now) // i.fault has it
+		_, _ = i.read(ctx) // i.fault has it
 	}
 	s.health()
 	s.client.Ready()
@@ -187,7 +188,7 @@ func (s *sensor) loop(ctx context.Context) error {
 		now := time.Now()
 		for _, i := range s.instruments() {
 			if i.fault != nil && !now.Before(i.retryAt) {
-				_, _ = i.read(ctx, time.Now)
+				_, _ = i.read(ctx)
 				s.health()
 			}
 		}
@@ -256,7 +257,7 @@ func (s *sensor) measure(ctx context.Context) (message.Climate, error) {
 		temperature, pressure := s.simulator.machine()
 		body.Machine = message.Machine{Temperature: &temperature, Pressure: &pressure}
 	} else {
-		r, err := s.machine.read(ctx, time.Now)
+		r, err := s.machine.read(ctx)
 		if err != nil {
 			return body, err
 		}
@@ -268,7 +269,7 @@ func (s *sensor) measure(ctx context.Context) (message.Climate, error) {
 		temperature, humidity := s.simulator.ambient()
 		body.Ambient = &message.Ambient{Temperature: &temperature, Humidity: &humidity}
 	case s.ambient != nil && s.ambient.fault == nil:
-		if r, err := s.ambient.read(ctx, time.Now); err == nil {
+		if r, err := s.ambient.read(ctx); err == nil {
 			body.Ambient = &message.Ambient{Temperature: &r.temperature, Humidity: r.humidity}
 		}
 	}
