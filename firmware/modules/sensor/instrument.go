@@ -96,7 +96,7 @@ func (i *instrument) explain(err error) error {
 		case errors.Is(open, fs.ErrNotExist):
 			return fmt.Errorf("%s is not there (%w): enable I2C (on a Raspberry Pi dtparam=i2c_arm=on in config.txt, then a restart of the Pi) and load the kernel module i2c-dev", devicePath(number), open)
 		case errors.Is(open, fs.ErrPermission):
-			return fmt.Errorf("no permission to use %s (%w): put the service's user into the group i2c", devicePath(number), open)
+			return fmt.Errorf("no permission to use %s (%w): put the service's user into the group i2c, and allow char-i2c in its unit if it restricts devices", devicePath(number), open)
 		case notKernel != nil:
 			return fmt.Errorf("opening %s: %w: check the name; `i2cdetect -l` lists the buses", busLabel(bus), open)
 		default:

@@ -67,12 +67,14 @@ var usual = timing{
 const (
 	// heartbeat is the longest that the loop sleeps.
 	heartbeat = 30 * time.Second
-	// aliveWithin is the loop's promise: more than the longest of a sleep, the
-	// readings of two chips, and a try to send with the pause after it. Waiting
-	// for a slow receiver is therefore never taken for being stuck, but it does
-	// not go on for ever either: a try to send ends after a minute, and counts
-	// as failed.
-	aliveWithin = 3 * time.Minute
+	// aliveInLoop is the loop's promise: more than a sleep and the readings of
+	// two chips that hang.
+	aliveInLoop = time.Minute
+	// aliveInSend is the promise while sending: more than one try and the pause
+	// after it. A slow receiver is therefore never taken for a sensor that is
+	// stuck. But no try goes on for ever: it ends after a minute, and counts as
+	// failed.
+	aliveInSend = 2 * time.Minute
 )
 
 // sensor is one run of the module.
@@ -184,7 +186,7 @@ func (s *sensor) loop(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
-		s.client.Alive(aliveWithin)
+		s.client.Alive(aliveInLoop)
 		now := time.Now()
 		for _, i := range s.instruments() {
 			if i.fault != nil && !now.Before(i.retryAt) {
@@ -283,7 +285,7 @@ func (s *sensor) send(ctx context.Context, m message.Message) {
 	}
 	log := s.client.Log()
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
-		s.client.Alive(aliveWithin)
+		s.client.Alive(aliveInSend)
 		ctx, cancel := context.WithTimeoutCause(ctx, s.timing.send, fmt.Errorf("not taken within %v", s.timing.send))
 		defer cancel()
 		err := s.client.Send(ctx, output, m)
