@@ -76,7 +76,8 @@ def compose(material: Path, batches: list[Batch], out: Path, processes: int | No
     jobs = [(b.fold, (b.seed, i), b.recipe) for b in batches for i in range(b.count)]
     pixels = np.lib.format.open_memmap(names[0], "w+", np.uint8, (len(jobs), scenes.SIZE, scenes.SIZE, 3))
     kinds = []
-    with multiprocessing.Pool(processes, _start, (str(material),)) as pool:
+    # Processes that start afresh: a fork of one in which TensorFlow's threads run may hang.
+    with multiprocessing.get_context("spawn").Pool(processes, _start, (str(material),)) as pool:
         for i, (scene, kind) in enumerate(pool.imap(_one, jobs, chunksize=32)):
             pixels[i] = scene
             kinds.append(kind)

@@ -14,7 +14,7 @@ from .sources import TEST_FOLD
 
 # Per cell of the table so many scenes; each has one thing of the cell's kind.
 CELL = 300
-_EASY = {"rendered": 0.0, "clutter": 0.0, "harsh": 0.6}
+_EASY = {"rendered": 0.0, "clutter": 0.0, "harsh": 0.6, "partly": 0.0}
 
 
 @dataclass

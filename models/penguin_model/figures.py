@@ -176,6 +176,8 @@ def penguin(rng: np.random.Generator) -> list[Part]:
     width = rng.uniform(0.42, 0.52) if slim else rng.uniform(0.56, 0.8)
     tall = rng.uniform(0.9, 1.2) if slim else rng.uniform(0.72, 0.95)
     head = rng.uniform(0.26, 0.34) if slim else rng.uniform(0.36, 0.52)
+    if not slim and rng.random() < 0.2:  # cute ones are mostly head
+        head = rng.uniform(0.52, 0.75)
     neck = tall * rng.uniform(0.82, 0.98)
     hw, hh = head * rng.uniform(0.9, 1.1), head * rng.uniform(0.95, 1.25)
 
@@ -185,6 +187,8 @@ def penguin(rng: np.random.Generator) -> list[Part]:
     face = rng.random()
     if face < 0.35:  # white cheeks, as on most toys
         head_paint = front_patch(back, belly, rng.uniform(0.55, 0.8), -1.0, rng.uniform(0.1, 0.5))
+    elif face < 0.47 and not slim:  # a white face in a black hood
+        head_paint = front_patch(back, belly, rng.uniform(0.7, 0.9), -1.0, rng.uniform(0.55, 0.9))
     elif face < 0.5 and slim:  # the golden ear of a king penguin
         head_paint = front_patch(back, orange, 0.9, -1.0, -0.3)
     else:

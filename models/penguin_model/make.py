@@ -10,7 +10,7 @@ from . import dataset, evaluate, scenes, sources, train
 
 VERSION = "0.2.0"
 # Scenes per fold. Folds weigh alike, however many pictures their packages hold.
-PER_FOLD = 2500
+PER_FOLD = 4000
 _SEED = 100
 _QUANTISE_ON = 300
 

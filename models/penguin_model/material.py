@@ -7,7 +7,7 @@ decoding full-size art again for every scene would take longer than training.
 import io
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -142,7 +142,7 @@ def _uniform(name: str, role: str, picture: Image.Image) -> Image.Image | None:
 
 def prepare(sources: list[Source], cache: Path, out: Path, say=print) -> Path:
     """Fetch, select, check and shrink everything into ``out``; done once per table of sources."""
-    stamp = digest([(s.package, repr(s).encode()) for s in sources])
+    stamp = digest([(s.package, repr(replace(s, licence="")).encode()) for s in sources])
     index_file = out / "index.json"
     if index_file.exists() and json.loads(index_file.read_text())["stamp"] == stamp:
         return out

@@ -51,6 +51,7 @@ class Recipe:
     clutter: float = 0.55  # how often other things stand around
     desk: float = 0.45  # how often the background is a drawn desk
     harsh: float = 1.0  # strength of the camera's faults
+    partly: float = 0.15  # how often only part of the main thing is seen
 
 
 def pick_kind(rng: np.random.Generator) -> str:
@@ -211,6 +212,15 @@ def _print_on_card(rng: np.random.Generator, picture: Image.Image) -> Image.Imag
     return card
 
 
+def _part(rng: np.random.Generator, picture: Image.Image) -> Image.Image:
+    """What can be seen of a thing that stands behind an edge: its upper part, or one side."""
+    w, h = picture.size
+    if rng.random() < 0.65:
+        return picture.crop((0, 0, w, int(h * rng.uniform(0.5, 0.85))))
+    cut = int(w * rng.uniform(0.15, 0.4))
+    return picture.crop((cut, 0, w, h) if rng.random() < 0.5 else (0, 0, w - cut, h))
+
+
 def _lean(rng: np.random.Generator, picture: Image.Image) -> Image.Image:
     """Turn and slant, as something seen from the side."""
     if rng.random() < 0.5:
@@ -273,12 +283,14 @@ def _place(rng: np.random.Generator, frame: Image.Image, thing: Image.Image, hei
     frame.paste(thing.convert("RGB"), (x, y), thing.getchannel("A"))
 
 
-def _thing(rng: np.random.Generator, s: Stock, kind: str, rendered: float) -> Image.Image:
+def _thing(rng: np.random.Generator, s: Stock, kind: str, rendered: float, partly: float = 0.15) -> Image.Image:
     pool = getattr(s, kind)
     if not pool or rng.random() < rendered:
         picture = _rendered(rng, kind == "penguin", 160)
     else:
         picture = Image.fromarray(pool[int(rng.integers(len(pool)))].pixels)
+    if rng.random() < partly:
+        picture = _part(rng, picture)
     return _lean(rng, _relight(rng, picture))
 
 
@@ -338,7 +350,9 @@ def compose(seed: tuple[int, ...], s: Stock, recipe: Recipe) -> tuple[np.ndarray
         low, high = recipe.heights
         number = 1 if rng.random() < 0.85 else int(rng.integers(2, 4))
         for _ in range(number):
-            thing = _thing(rng, s, kind, recipe.rendered if kind == "penguin" else recipe.rendered * 0.75)
+            thing = _thing(
+                rng, s, kind, recipe.rendered if kind == "penguin" else recipe.rendered * 0.75, recipe.partly
+            )
             if rng.random() < 0.12:
                 thing = _print_on_card(rng, thing)
             height = math.exp(rng.uniform(math.log(low), math.log(high)))
