@@ -404,6 +404,28 @@ func TestHangAtTheEnd(t *testing.T) {
 	})
 }
 
+// TestTwoHangsAtTheEnd: two buses that hang are waited for at the same time.
+func TestTwoHangsAtTheEnd(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		release := make(chan struct{})
+		a, b := newBoard(t, nil), newBoard(t, nil)
+		for _, b := range []*board{a, b} {
+			b.set(func(b *board) { b.hang = release })
+		}
+		h := edgetest.Start(t, Kind(), &Settings{
+			Machine: Source{Driver: "tmp102", Bus: a.name}, Ambient: &Source{Driver: "tmp102", Bus: b.name},
+		}, "")
+		h.Eventually(cause("machine: I2C bus "+a.name+" hangs", "; ambient: I2C bus "+b.name+" hangs"))
+		stopped := time.Now()
+		h.Stop()
+		if d := time.Since(stopped); d > 1500*time.Millisecond {
+			t.Errorf("took %v to end", d)
+		}
+		close(release)
+		synctest.Wait()
+	})
+}
+
 // TestHangThatNobodyWaitsFor: the transaction closes the bus when it comes back
 // after its module ended.
 func TestHangThatNobodyWaitsFor(t *testing.T) {
@@ -738,7 +760,7 @@ func TestBusThatCannotBeOpened(t *testing.T) {
 }
 
 func TestAdvice(t *testing.T) {
-	i := &instrument{source: Source{Driver: "tmp105", Bus: "1", Address: 0x48}, port: &port{bus: &bus{name: "1"}}, limit: time.Second}
+	i := &instrument{source: Source{Driver: "tmp105", Bus: "1", Address: 0x48}, port: &port{bus: &bus{name: "1"}}}
 	for _, c := range []struct {
 		cause error
 		want  string

@@ -22,9 +22,8 @@ type instrument struct {
 	source Source
 	driver driver
 	port   *port
-	limit  time.Duration // of one reading, setting up included
-	chip   chip          // nil until it has been set up
-	known  bool          // the chip as it is set up now has been logged
+	chip   chip // nil until it has been set up
+	known  bool // the chip as it is set up now has been logged
 
 	fault   error     // why the last reading failed; nil if it did not
 	retryAt time.Time // when to read again after a fault
@@ -70,7 +69,7 @@ func (i *instrument) read(ctx context.Context) (reading, error) {
 }
 
 func (i *instrument) try(ctx context.Context) (r reading, err error) {
-	i.port.begin(ctx, time.Now().Add(i.limit))
+	i.port.begin(ctx, time.Now().Add(readingLimit))
 	if i.chip == nil {
 		if i.chip, err = i.driver.open(i.port, i.source); err != nil {
 			i.chip = nil
@@ -105,7 +104,7 @@ func (i *instrument) explain(err error) error {
 	case errors.Is(cause, errHung):
 		return fmt.Errorf("%s hangs (%w), noticed at %s, %#02x: a chip may be holding SDA or SCL low; check the wiring and switch the chips off and on", busLabel(bus), errHung, i.source.Driver, i.source.Address)
 	case errors.Is(cause, errUnfinished):
-		return fmt.Errorf("%s did not finish in %v (%w): switch it off and on", i.source, i.limit, errUnfinished)
+		return fmt.Errorf("%s did not finish in %v (%w): switch it off and on", i.source, readingLimit, errUnfinished)
 	case cause != nil:
 		return fmt.Errorf("no answer from %s (%w): check its wiring, its power and its address; %s", i.source, cause, i.detect(bus))
 	case errors.Is(err, lm75.ErrLost), errors.Is(err, errOtherChip):

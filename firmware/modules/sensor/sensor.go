@@ -24,9 +24,7 @@ const (
 )
 
 // Kind is the module kind for the list of modules.
-func Kind() edge.Kind { return kind(usual) }
-
-func kind(t timing) edge.Kind {
+func Kind() edge.Kind {
 	return edge.Kind{
 		Name:       "sensor",
 		Summary:    "measures temperature, pressure and humidity with chips on I2C, or simulates them",
@@ -40,31 +38,31 @@ func kind(t timing) edge.Kind {
 			if err := s.Validate(); err != nil {
 				return nil, err
 			}
-			return &sensor{settings: *s, timing: t, changed: make(chan struct{}, 1)}, nil
+			return &sensor{settings: *s, changed: make(chan struct{}, 1)}, nil
 		},
 	}
 }
 
-// timing is how long things may take.
-type timing struct {
-	transaction        time.Duration // one transaction on a bus, before the bus counts as hung
-	reading            time.Duration // one reading of a chip, setting up included
-	retryMin, retryMax time.Duration // pauses between readings of a chip that fails
-	grace              time.Duration // for a transaction under way when the module ends
-	send               time.Duration // one try to send
-	sendTries          uint
-	sendPause          time.Duration // the first pause between two tries
-}
-
-var usual = timing{
-	transaction: 2 * time.Second, // the kernel's own limit is one second with most buses
-	reading:     2 * time.Second, // the slowest chip takes 0.6 s
-	retryMin:    250 * time.Millisecond, retryMax: 10 * time.Second,
-	grace: time.Second,
-	send:  time.Minute, sendTries: 5, sendPause: 500 * time.Millisecond,
-}
-
+// How long things may take.
 const (
+	// transactionLimit is when a bus counts as hung. With most buses the kernel
+	// gives up after a second.
+	transactionLimit = 2 * time.Second
+	// readingLimit bounds a reading with all its transactions; the slowest chip
+	// takes 0.6 s.
+	readingLimit = 2 * time.Second
+	// hungGrace is how long the module's end waits for a transaction.
+	hungGrace = time.Second
+	// retryFirst and retryMost are the pauses between readings of a chip that
+	// fails, give or take 30 %.
+	retryFirst, retryMost = 250 * time.Millisecond, 10 * time.Second
+
+	// sendLimit bounds one try to send. There are sendTries, with pauses that
+	// begin at sendPause.
+	sendLimit             = time.Minute
+	sendTries             = 5
+	sendPause, sendLonger = 500 * time.Millisecond, 10 * time.Second
+
 	// heartbeat is the longest that the loop sleeps.
 	heartbeat = 30 * time.Second
 	// aliveInLoop is the loop's promise: more than a sleep and the readings of
@@ -80,7 +78,6 @@ const (
 // sensor is one run of the module.
 type sensor struct {
 	settings Settings
-	timing   timing
 	client   *edge.Client
 
 	simulator        *simulator  // nil if nothing is simulated
@@ -129,9 +126,11 @@ func (s *sensor) setUp() (tearDown func()) {
 		s.simulator = newSimulator(s.settings.Seed)
 	}
 	return func() {
+		var all sync.WaitGroup
 		for _, i := range s.instruments() {
-			i.port.bus.release(s.timing.grace)
+			all.Go(func() { i.port.bus.release(hungGrace) })
 		}
+		all.Wait()
 	}
 }
 
@@ -141,10 +140,9 @@ func (s *sensor) instrument(role string, source Source) *instrument {
 		role:   role,
 		source: source,
 		driver: drivers[source.Driver],
-		port:   &port{bus: i2cBuses.use(source.Bus), limit: s.timing.transaction},
-		limit:  s.timing.reading,
+		port:   &port{bus: i2cBuses.use(source.Bus), limit: transactionLimit},
 		pause: &backoff.ExponentialBackOff{
-			InitialInterval: s.timing.retryMin, MaxInterval: s.timing.retryMax, Multiplier: 2, RandomizationFactor: 0.3,
+			InitialInterval: retryFirst, MaxInterval: retryMost, Multiplier: 2, RandomizationFactor: 0.3,
 		},
 		count: s.client.Count,
 		log:   s.client.Log(),
@@ -187,34 +185,21 @@ func (s *sensor) loop(ctx context.Context) error {
 	defer timer.Stop()
 	for ctx.Err() == nil {
 		s.client.Alive(aliveInLoop)
-		now := time.Now()
-		for _, i := range s.instruments() {
-			if i.fault != nil && !now.Before(i.retryAt) {
-				_, _ = i.read(ctx)
-				s.health()
-			}
-		}
-
-		p := s.getProperties()
-		next := now.Add(heartbeat)
-		due := last.Add(time.Duration(p.SendInterval * float64(time.Second)))
-		if p.SendData && (s.machine == nil || s.machine.fault == nil) {
-			if !now.Before(due) {
+		next := s.retry(ctx)
+		if p := s.getProperties(); p.SendData && (s.machine == nil || s.machine.fault == nil) {
+			interval := time.Duration(p.SendInterval * float64(time.Second))
+			due := last.Add(interval)
+			if late := time.Since(due); late >= 0 {
 				// From message to message, not from the end of the sending; but
 				// what was missed meanwhile is not made up for.
-				if last = due; now.Sub(due) > time.Duration(p.SendInterval*float64(time.Second)) {
-					last = now
+				if last = due; late > interval {
+					last = time.Now()
 				}
 				s.message(ctx)
 				s.health()
 				continue
 			}
 			next = earlier(next, due)
-		}
-		for _, i := range s.instruments() {
-			if i.fault != nil {
-				next = earlier(next, i.retryAt)
-			}
 		}
 		timer.Reset(time.Until(next))
 		select {
@@ -224,6 +209,22 @@ func (s *sensor) loop(ctx context.Context) error {
 		}
 	}
 	return ctx.Err()
+}
+
+// retry reads the chips that failed and whose pause is over. It returns when to
+// do so next, and at the latest the next heartbeat.
+func (s *sensor) retry(ctx context.Context) (next time.Time) {
+	next = time.Now().Add(heartbeat)
+	for _, i := range s.instruments() {
+		if i.fault != nil && !time.Now().Before(i.retryAt) {
+			_, _ = i.read(ctx)
+			s.health()
+		}
+		if i.fault != nil {
+			next = earlier(next, i.retryAt)
+		}
+	}
+	return next
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -281,19 +282,19 @@ func (s *sensor) measure(ctx context.Context) (message.Climate, error) {
 // send sends m, again if it fails; in the end it drops m and says so.
 func (s *sensor) send(ctx context.Context, m message.Message) {
 	pause := &backoff.ExponentialBackOff{
-		InitialInterval: s.timing.sendPause, MaxInterval: 20 * s.timing.sendPause, Multiplier: 2, RandomizationFactor: 0.3,
+		InitialInterval: sendPause, MaxInterval: sendLonger, Multiplier: 2, RandomizationFactor: 0.3,
 	}
 	log := s.client.Log()
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		s.client.Alive(aliveInSend)
-		ctx, cancel := context.WithTimeoutCause(ctx, s.timing.send, fmt.Errorf("not taken within %v", s.timing.send))
+		ctx, cancel := context.WithTimeoutCause(ctx, sendLimit, fmt.Errorf("not taken within %v", sendLimit))
 		defer cancel()
 		err := s.client.Send(ctx, output, m)
 		if err != nil && !errors.Is(ctx.Err(), context.Canceled) {
 			s.client.Count("send_failures", 1)
 		}
 		return struct{}{}, err
-	}, backoff.WithBackOff(pause), backoff.WithMaxTries(s.timing.sendTries), backoff.WithMaxElapsedTime(0),
+	}, backoff.WithBackOff(pause), backoff.WithMaxTries(sendTries), backoff.WithMaxElapsedTime(0),
 		backoff.WithNotify(func(err error, again time.Duration) {
 			log.Warn("message was not taken", "output", output, "message", m.ID, "error", err, "again", again.Round(time.Millisecond))
 		}))
@@ -304,7 +305,7 @@ func (s *sensor) send(ctx context.Context, m message.Message) {
 	case ctx.Err() != nil:
 	default:
 		s.client.Count("messages_dropped", 1)
-		log.Error("message dropped", "output", output, "message", m.ID, "tries", s.timing.sendTries, "error", err)
+		log.Error("message dropped", "output", output, "message", m.ID, "tries", sendTries, "error", err)
 		s.sendFault = fmt.Errorf("what %s sends is not taken: %w", output, err)
 	}
 }
