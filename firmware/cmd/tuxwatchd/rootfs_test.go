@@ -1,0 +1,111 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"tuxwatch/firmware/config"
+	"tuxwatch/firmware/modules"
+)
+
+const rootfs = "../../../rootfs"
+
+// The configuration that is installed changes nothing as it stands, and its
+// examples are valid when the # in front of them is taken away.
+func TestInstalledConfiguration(t *testing.T) {
+	const file = rootfs + "/etc/tuxwatch/tuxwatch.yaml"
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := modules.Kinds(nil)
+	installed, err := config.Parse("tuxwatch.yaml", data, kinds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range installed.Effective(nil, nil) {
+		if v.Origin != config.OriginDefault {
+			t.Errorf("%s is set to %s", v.Path, v.Text())
+		}
+	}
+	// Explanations have a blank after the #, examples have none or several.
+	examples := regexp.MustCompile(`(?m)^#(\S|  )`).ReplaceAll(data, []byte("$1"))
+	if bytes.Count(examples, []byte("\n#")) == bytes.Count(data, []byte("\n#")) {
+		t.Fatal("there are no examples")
+	}
+	c, err := config.Parse("tuxwatch.yaml", examples, kinds)
+	if err != nil {
+		t.Fatalf("the examples are invalid:\n%v\n%s", err, examples)
+	}
+	if len(c.Warnings) > 0 {
+		t.Errorf("the examples warn: %v", c.Warnings)
+	}
+	// Alternatives to the examples stand there as explanations.
+	camera := regexp.MustCompile(`(?m)^# (settings: .*)$`).FindSubmatch(data)
+	hub := regexp.MustCompile(`(?m)^# (dialect: .*)\n# (mqtt: .*)$`).FindSubmatch(data)
+	if camera == nil || hub == nil {
+		t.Fatal("the alternatives are missing")
+	}
+	alternative := fmt.Sprintf("modules:\n  camera:\n    %s\nhub:\n  %s\n  %s\n", camera[1], hub[1], hub[2])
+	if _, err := config.Parse("tuxwatch.yaml", []byte(alternative), kinds); err != nil {
+		t.Errorf("the alternatives are invalid:\n%v\n%s", err, alternative)
+	}
+}
+
+// systemd takes the unit without a word.
+func TestUnit(t *testing.T) {
+	if _, err := exec.LookPath("systemd-analyze"); err != nil {
+		t.Skip("systemd-analyze is not installed: the unit is not checked")
+	}
+	root := t.TempDir()
+	units := filepath.Join(root, "usr/lib/systemd/system")
+	for _, dir := range []string{units, filepath.Join(root, "usr/bin"), filepath.Join(root, "bin")} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// What the unit refers to.
+	for _, target := range []string{"sysinit", "basic", "network", "time-sync", "multi-user", "shutdown"} {
+		if err := os.WriteFile(filepath.Join(units, target+".target"), []byte("[Unit]\nDescription="+target+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, program := range []string{"usr/bin/tuxwatchd", "bin/kill"} {
+		if err := os.WriteFile(filepath.Join(root, program), []byte("#!/bin/sh\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	unit, err := os.ReadFile(rootfs + "/lib/systemd/system/tuxwatchd.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	verify := func(unit string) string {
+		t.Helper()
+		path := filepath.Join(units, "tuxwatchd.service")
+		if err := os.WriteFile(path, []byte(unit), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command("systemd-analyze", "verify", "--root="+root, "tuxwatchd.service").CombinedOutput()
+		if err != nil {
+			return string(out) + err.Error()
+		}
+		return string(out)
+	}
+	if out := verify(string(unit)); out != "" {
+		t.Errorf("systemd-analyze verify says:\n%s", out)
+	}
+	// The check does find mistakes.
+	if out := verify(strings.Replace(string(unit), "WatchdogSec", "WatchdogSecs", 1)); !strings.Contains(out, "WatchdogSecs") {
+		t.Errorf("a mistake is not found: %q", out)
+	}
+	out, err := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold=20", rootfs+"/lib/systemd/system/tuxwatchd.service").CombinedOutput()
+	if err != nil {
+		t.Errorf("exposed more than 2.0: %v\n%s", err, out)
+	}
+}
