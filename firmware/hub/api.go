@@ -289,9 +289,9 @@ func (h *Hub) serveSend(w http.ResponseWriter, r *http.Request) {
 
 // tcpHandler guards the API over TCP: no web page may reach it through a
 // browser on this machine, and beyond loopback it needs the token.
-func (h *Hub) tcpHandler(l net.Listener) http.Handler {
+func (h *Hub) tcpHandler() http.Handler {
 	handler := http.NewCrossOriginProtection().Handler(h.sharedHandler())
-	loopback := isLoopback(l)
+	loopback := h.httpToken == ""
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if loopback && !localName(r.Host) {
 			// A name that was made to point here, to get around the browser's rules.

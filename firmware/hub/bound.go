@@ -82,9 +82,10 @@ func (h *Hub) Send(ctx context.Context, device string, m Bound) (string, error) 
 	if err != nil {
 		return fail(err)
 	}
+	// It is queued, so it will arrive: what goes wrong now is the connection's affair.
 	if s := h.session(device); s != nil {
 		if err := s.deliver(); err != nil {
-			return fail(err)
+			s.stop(err)
 		}
 	}
 	return m.ID, nil

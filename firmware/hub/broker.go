@@ -43,7 +43,7 @@ func (h *hook) ID() string { return "iothub" }
 
 func (h *hook) Provides(b byte) bool {
 	switch b {
-	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSessionEstablished,
+	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnACLCheck, mqtt.OnSessionEstablish, mqtt.OnSessionEstablished,
 		mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnPublish, mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnUnsubscribed:
 		return true
 	}
@@ -89,11 +89,6 @@ func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
 	// The hub sends wills and keeps sessions itself; for the broker there are none.
 	atomic.StoreUint32(&cl.Properties.Will.Flag, 0)
 	cl.Properties.Clean = true
-	// Before the broker finds the old connection and sends it a DISCONNECT,
-	// which a server must not do in MQTT 3.1.1.
-	if old := h.hub.session(s.device); old != nil {
-		old.stop(errTakenOver)
-	}
 	return true
 }
 
@@ -139,10 +134,19 @@ func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet
 	return pk
 }
 
+// OnSessionEstablish comes before CONNACK, and before the broker finds the
+// device's old connection: that is ended first, since the broker would send it a
+// DISCONNECT, which a server must not do in MQTT 3.1.1.
+func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
+	if s := sessionOf(cl); s != nil {
+		h.hub.enter(s)
+	}
+}
+
 // OnSessionEstablished comes after CONNACK, before anything else is read.
 func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 	if s := sessionOf(cl); s != nil {
-		h.hub.enter(s)
+		h.hub.begin(s)
 	}
 }
 
@@ -257,7 +261,7 @@ func newBroker(h *hook) (*mqtt.Server, error) {
 	caps.MaximumPacketSize = MaxEventSize + 64<<10
 	// The hub keeps its own queues, so the broker's need not be long.
 	caps.MaximumClientWritesPending = 8
-	caps.MinimumProtocolVersion = 4
+	caps.MinimumProtocolVersion = 3 // OnConnect refuses it, and counts that
 	server := mqtt.New(&mqtt.Options{
 		Capabilities: caps,
 		// Its log lines hold whole packets, bodies and passwords included.

@@ -86,7 +86,7 @@ func (e Event) MarshalJSON() ([]byte, error) {
 	case e.isJSON() && json.Valid(e.Body):
 		j.Body = e.Body
 	case utf8.Valid(e.Body):
-		j.Body, _ = json.Marshal(string(e.Body))
+		j.Body, _ = marshalPlain(string(e.Body))
 	default:
 		j.BodyEncoding = "base64"
 		j.Body, _ = json.Marshal(base64.StdEncoding.EncodeToString(e.Body))

@@ -204,7 +204,7 @@ func (h *Hub) Serve(ctx context.Context) error {
 	}
 	g.Go(func() error { return serveHTTP(gctx, h.listeners[listenAdmin], h.adminHandler()) })
 	if l := h.listeners[listenHTTP]; l != nil {
-		g.Go(func() error { return serveHTTP(gctx, l, h.tcpHandler(l)) })
+		g.Go(func() error { return serveHTTP(gctx, l, h.tcpHandler()) })
 	}
 	g.Go(func() error { h.dropExpired(gctx); return nil })
 	return g.Wait()
@@ -292,7 +292,8 @@ func (h *Hub) allSessions() []*session {
 	return slices.Collect(maps.Values(h.sessions))
 }
 
-// enter makes a session that has been accepted the device's one.
+// enter makes a session that is about to be accepted the device's one, so that
+// a device that has its CONNACK is known to be there.
 func (h *Hub) enter(s *session) {
 	h.mu.Lock()
 	old := h.sessions[s.device]
@@ -301,6 +302,10 @@ func (h *Hub) enter(s *session) {
 	if old != nil {
 		old.stop(errTakenOver)
 	}
+}
+
+// begin lets a session work, now that CONNACK has been sent.
+func (h *Hub) begin(s *session) {
 	s.start()
 	h.log.Info("device connected", "device", s.device, "remote", s.cl.Net.Remote, "listener", s.cl.Net.Listener)
 	// Between the check of its credentials and now it may have been shut out.

@@ -94,8 +94,7 @@ func options(t *testing.T, h *hub.Hub, d hub.Device, more ...clientOption) *paho
 		SetUsername("localhost/" + d.ID + "/?api-version=2021-04-12").
 		SetPassword(token).
 		SetAutoReconnect(false).
-		SetConnectTimeout(patience).
-		SetOrderMatters(false)
+		SetConnectTimeout(patience)
 	if addr := h.Addr(); addr != "" {
 		o.AddBroker("tcp://" + addr)
 	} else {
@@ -268,4 +267,3 @@ func TestPipelinedEventsInOrder(t *testing.T) {
 		t.Errorf("stats %+v, %v", st, err)
 	}
 }
-

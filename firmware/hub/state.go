@@ -103,14 +103,14 @@ func DefaultState() string {
 // with ErrStateInUse when another process, a running hub above all, has it open:
 // reach that through a [Client]. A nil now is time.Now.
 func OpenState(dir string, now func() time.Time) (*State, error) {
-	s, err := openState(dir, now)
+	s, err := openState(dir, now, lockPatience)
 	if err != nil {
 		return nil, fmt.Errorf("open the hub's state in %s: %w", dir, err)
 	}
 	return s, nil
 }
 
-func openState(dir string, now func() time.Time) (_ *State, err error) {
+func openState(dir string, now func() time.Time, patience time.Duration) (_ *State, err error) {
 	if dir == "" {
 		return nil, errors.New("no folder given")
 	}
@@ -133,7 +133,7 @@ func openState(dir string, now func() time.Time) (_ *State, err error) {
 			s.Close()
 		}
 	}()
-	if s.lock, err = lockFolder(dir); err != nil {
+	if s.lock, err = lockFolder(dir, patience); err != nil {
 		return nil, err
 	}
 	file := filepath.Join(dir, "hub.db")
@@ -169,12 +169,12 @@ func openState(dir string, now func() time.Time) (_ *State, err error) {
 
 // lockFolder takes the folder for this process. The kernel lets go of it when
 // the process ends, however it ends.
-func lockFolder(dir string) (*os.File, error) {
+func lockFolder(dir string, patience time.Duration) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "hub.lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	for deadline := time.Now().Add(lockPatience); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
 			return f, nil
