@@ -213,7 +213,7 @@ func (c *Classifier) Close() error { return c.model.Close() }
 // ErrNotPicture or ErrTooLarge when it is the picture's fault.
 func (c *Classifier) Classify(file []byte) (Result, error) {
 	start := time.Now()
-	p, err := decode(file, c.limits)
+	p, err := decode(file, c.limits, aim{c.size, c.manifest.Input.Resize})
 	if err != nil {
 		return Result{}, err
 	}

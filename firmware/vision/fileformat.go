@@ -15,7 +15,6 @@ const (
 // JPEG markers (ITU-T T.81, table B.1).
 const (
 	markerSOF2 = 0xc2 // start of frame, progressive
-	markerDHT  = 0xc4 // Huffman tables
 	markerSOS  = 0xda // start of scan
 	markerEOI  = 0xd9
 	markerAPP1 = 0xe1

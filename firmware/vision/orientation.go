@@ -3,6 +3,7 @@ package vision
 import (
 	"bytes"
 	"encoding/binary"
+	"image"
 )
 
 // orientation is the value of Exif's tag 0x0112: how the stored picture has to
@@ -23,6 +24,15 @@ const (
 
 // swapsAxes says whether width and height change places.
 func (o orientation) swapsAxes() bool { return o >= transpose && o <= rotate270 }
+
+// turn gives the size of an upright picture for that of the stored one, and the
+// other way round.
+func (o orientation) turn(size image.Point) image.Point {
+	if o.swapsAxes() {
+		return image.Pt(size.Y, size.X)
+	}
+	return size
+}
 
 // source gives, for a place in an upright picture of the given size, the
 // place in the stored one.

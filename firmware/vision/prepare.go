@@ -10,18 +10,16 @@ func (p *picture) resizeTo(size image.Point, policy Policy, filter Filter) ([]by
 	}
 	// Resizing works on the picture as it is stored; only the small result is
 	// turned.
-	scaled, visible := place.scaled, place.visible
-	if p.orientation.swapsAxes() {
-		scaled = image.Pt(scaled.Y, scaled.X)
-	}
+	scaled, visible := p.orientation.turn(place.scaled), place.visible
 	visible = p.orientation.stored(visible, place.scaled)
+	width, height := float64(p.size.X)/float64(p.reduced), float64(p.size.Y)/float64(p.reduced)
 	planes := make([][]int32, len(p.planes))
 	for i, plane := range p.planes {
-		across, err := axisWeights(filter, plane.columns, plane.across, p.size.X, scaled.X, visible.Min.X, visible.Max.X)
+		across, err := axisWeights(filter, plane.columns, sharing{plane.across, p.reduced == 1}, width, scaled.X, visible.Min.X, visible.Max.X)
 		if err != nil {
 			return nil, err
 		}
-		down, err := axisWeights(filter, plane.rows, plane.down, p.size.Y, scaled.Y, visible.Min.Y, visible.Max.Y)
+		down, err := axisWeights(filter, plane.rows, sharing{plane.down, p.reduced == 1}, height, scaled.Y, visible.Min.Y, visible.Max.Y)
 		if err != nil {
 			return nil, err
 		}
@@ -29,12 +27,12 @@ func (p *picture) resizeTo(size image.Point, policy Policy, filter Filter) ([]by
 	}
 
 	out := make([]byte, 3*size.X*size.Y)
-	width, height := place.visible.Dx(), place.visible.Dy()
 	stride := visible.Dx()
-	for y := range height {
+	columns, rows := place.visible.Dx(), place.visible.Dy()
+	for y := range rows {
 		row := out[3*((y+place.offset.Y)*size.X+place.offset.X):]
-		for x := range width {
-			sx, sy := p.orientation.source(x, y, width, height)
+		for x := range columns {
+			sx, sy := p.orientation.source(x, y, columns, rows)
 			i := sy*stride + sx
 			pixel := row[3*x : 3*x+3 : 3*x+3]
 			switch p.model {

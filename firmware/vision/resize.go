@@ -127,14 +127,24 @@ type weights struct {
 // Pillow's: 8 bits for the sample, 2 for filters that overshoot.
 const precision = 32 - 8 - 2
 
+// sharing says how pixels have samples in common.
+type sharing struct {
+	by int
+	// smooth: the pixels are interpolated between samples. Where the picture
+	// was decoded smaller, this would blur what is several of its pixels away.
+	smooth bool
+}
+
 // axisWeights computes the weights of the resized samples [from, to) of size
 // when pixels are resized to size, each sample being shared by so many pixels.
-func axisWeights(filter Filter, samples, shared, pixels, size, from, to int) ([]weights, error) {
+// pixels is not a whole number where a picture of odd width was decoded at half
+// of it.
+func axisWeights(filter Filter, samples int, shared sharing, pixels float64, size, from, to int) ([]weights, error) {
 	at, support, err := filter.kernel()
 	if err != nil {
 		return nil, err
 	}
-	scale := float64(pixels) / float64(size)
+	scale := pixels / float64(size)
 	stretch := max(scale, 1)
 	support *= stretch
 
@@ -143,7 +153,7 @@ func axisWeights(filter Filter, samples, shared, pixels, size, from, to int) ([]
 	for i := from; i < to; i++ {
 		center := (float64(i) + 0.5) * scale
 		first := max(int(center-support+0.5), 0)
-		last := min(int(center+support+0.5), pixels)
+		last := min(int(center+support+0.5), int(math.Ceil(pixels)))
 		factors = factors[:0]
 		sum := 0.0
 		for j := first; j < last; j++ {
@@ -154,7 +164,7 @@ func axisWeights(filter Filter, samples, shared, pixels, size, from, to int) ([]
 		for j := range factors {
 			factors[j] /= sum
 		}
-		if shared > 1 {
+		if shared.by > 1 {
 			first, factors = ontoShared(first, factors, samples, shared)
 		}
 		fixed := make([]int32, len(factors))
@@ -173,17 +183,17 @@ func axisWeights(filter Filter, samples, shared, pixels, size, from, to int) ([]
 // The interpolation is that of libjpeg, which the training used: of two pixels
 // that share a sample each gets three quarters of it and a quarter of the
 // neighbour on its side; larger groups get the sample as it is.
-func ontoShared(first int, factors []float64, samples, shared int) (int, []float64) {
-	from := max(first/shared-1, 0)
-	to := min((first+len(factors)-1)/shared+1, samples-1)
+func ontoShared(first int, factors []float64, samples int, shared sharing) (int, []float64) {
+	from := max(first/shared.by-1, 0)
+	to := min((first+len(factors)-1)/shared.by+1, samples-1)
 	folded := make([]float64, to-from+1)
 	add := func(sample int, factor float64) {
 		folded[min(max(sample, 0), samples-1)-from] += factor
 	}
 	for i, factor := range factors {
 		j := first + i
-		if shared != 2 {
-			add(j/shared, factor)
+		if !shared.smooth || shared.by != 2 {
+			add(j/shared.by, factor)
 			continue
 		}
 		add(j/2, factor*3/4)
@@ -210,28 +220,57 @@ func (p plane) resize(across, down []weights) []int32 {
 	width := len(across)
 
 	narrow := make([]byte, (bottom-top)*width)
-	for y := top; y < bottom; y++ {
-		row := p.samples[y*p.stride:][:p.columns]
-		out := narrow[(y-top)*width:][:width]
-		for x, w := range across {
-			sum := int32(0)
-			samples := row[w.first:][:len(w.factors)]
-			for i, factor := range w.factors {
-				sum += factor * int32(samples[i])
-			}
-			out[x] = toByte(sum)
+	for y := top; y < bottom; y += 4 {
+		var from, to [4][]byte
+		for i := range from {
+			row := min(y+i, bottom-1) // the last ones are made more than once
+			from[i] = p.samples[row*p.stride:][:p.columns]
+			to[i] = narrow[(row-top)*width:][:width]
 		}
+		narrowRows(&from, &to, across)
 	}
 
 	resized := make([]int32, len(down)*width)
 	for y, w := range down {
 		sums := resized[y*width:][:width]
-		for i, factor := range w.factors {
-			row := narrow[(w.first-top+i)*width:][:len(sums)]
-			for x, sample := range row {
-				sums[x] += factor * int32(sample)
+		for i := 0; i < len(w.factors); i += 4 {
+			var rows [4][]byte
+			var factors [4]int32
+			for j := range rows {
+				row := min(i+j, len(w.factors)-1)
+				rows[j] = narrow[(w.first-top+row)*width:][:width]
+				if i+j < len(w.factors) {
+					factors[j] = w.factors[row]
+				}
 			}
+			addRows(sums, &rows, &factors)
 		}
 	}
 	return resized
+}
+
+// narrowRows resizes four rows along x. Four at a time go nearly twice as fast
+// as one after the other, as do the four rows of addRows.
+func narrowRows(from, to *[4][]byte, across []weights) {
+	for x, w := range across {
+		factors := w.factors
+		a, b := from[0][w.first:][:len(factors)], from[1][w.first:][:len(factors)]
+		c, d := from[2][w.first:][:len(factors)], from[3][w.first:][:len(factors)]
+		var sumA, sumB, sumC, sumD int32
+		for i, factor := range factors {
+			sumA += factor * int32(a[i])
+			sumB += factor * int32(b[i])
+			sumC += factor * int32(c[i])
+			sumD += factor * int32(d[i])
+		}
+		to[0][x], to[1][x], to[2][x], to[3][x] = toByte(sumA), toByte(sumB), toByte(sumC), toByte(sumD)
+	}
+}
+
+// addRows adds four weighted rows to sums.
+func addRows(sums []int32, rows *[4][]byte, factors *[4]int32) {
+	a, b, c, d := rows[0][:len(sums)], rows[1][:len(sums)], rows[2][:len(sums)], rows[3][:len(sums)]
+	for x := range sums {
+		sums[x] += factors[0]*int32(a[x]) + factors[1]*int32(b[x]) + factors[2]*int32(c[x]) + factors[3]*int32(d[x])
+	}
 }

@@ -104,6 +104,9 @@ func readFile(t testing.TB, elements ...string) []byte {
 	return data
 }
 
+// whole is the aim that leaves a picture as large as it is.
+var whole = aim{image.Pt(4096, 4096), Stretch}
+
 // readRGB reads a golden picture as three bytes a pixel.
 func readRGB(t testing.TB, name string) ([]byte, image.Point) {
 	t.Helper()
@@ -144,7 +147,7 @@ func difference(t testing.TB, got, want []byte) (most int, mean float64) {
 // TestResizeIsPillows: the same pixels in must give the same pixels out as in
 // training, for every policy and filter.
 func TestResizeIsPillows(t *testing.T) {
-	p, err := decode(readFile(t, "testdata/pictures/png-rgb.png"), Limits{})
+	p, err := decode(readFile(t, "testdata/pictures/png-rgb.png"), Limits{}, whole)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +170,7 @@ func TestResizeIsPillows(t *testing.T) {
 func TestPicturesAsPillowSeesThem(t *testing.T) {
 	for _, c := range readGolden(t).Pictures {
 		t.Run(c.File, func(t *testing.T) {
-			p, err := decode(readFile(t, "testdata/pictures", c.File), Limits{})
+			p, err := decode(readFile(t, "testdata/pictures", c.File), Limits{}, whole)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -192,10 +195,56 @@ func TestPicturesAsPillowSeesThem(t *testing.T) {
 	}
 }
 
+// TestReducedDecoding: decoding to a smaller size first gives the same small
+// picture, nearly, and only where it stays well above its aim.
+func TestReducedDecoding(t *testing.T) {
+	for _, c := range []struct {
+		picture image.Point
+		aim     aim
+		want    int
+	}{
+		{image.Pt(1280, 720), aim{image.Pt(224, 224), Stretch}, 2},
+		{image.Pt(1280, 672), aim{image.Pt(224, 224), Stretch}, 2},
+		{image.Pt(1280, 671), aim{image.Pt(224, 224), Stretch}, 1},
+		{image.Pt(1280, 671), aim{image.Pt(224, 224), Letterbox}, 2},
+		{image.Pt(720, 1280), aim{image.Pt(224, 224), Crop}, 2},
+		{image.Pt(4000, 3000), aim{image.Pt(224, 224), Stretch}, 8},
+		{image.Pt(8000, 8000), aim{image.Pt(100, 100), Stretch}, 8},
+		{image.Pt(640, 480), aim{image.Pt(224, 224), Stretch}, 1},
+		{image.Pt(100, 100), aim{image.Pt(224, 224), Stretch}, 1},
+	} {
+		if got, err := c.aim.reduction(c.picture); got != c.want || err != nil {
+			t.Errorf("%v for %v: 1/%d, want 1/%d (%v)", c.picture, c.aim, got, c.want, err)
+		}
+	}
+	for _, name := range []string{"jpeg-444.jpg", "jpeg-422.jpg", "jpeg-420.jpg", "jpeg-odd.jpg", "jpeg-gray.jpg", "exif-6.jpg"} {
+		for _, policy := range []Policy{Stretch, Crop, Letterbox} {
+			data, size := readFile(t, "testdata/pictures", name), image.Pt(20, 12)
+			var small [2][]byte
+			for i, aim := range []aim{whole, {size, policy}} {
+				p, err := decode(data, Limits{}, aim)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if (p.reduced > 1) != (i == 1) {
+					t.Errorf("%s for %v: decoded at 1/%d", name, aim, p.reduced)
+				}
+				if small[i], err = p.resizeTo(size, policy, Bilinear); err != nil {
+					t.Fatal(err)
+				}
+			}
+			// The scene's hard edges and colors show it more than photographs.
+			if most, mean := difference(t, small[1], small[0]); mean > 2 {
+				t.Errorf("%s, %s: differs by up to %d, %.2f on average", name, policy, most, mean)
+			}
+		}
+	}
+}
+
 func TestOrientationSurvivesCropping(t *testing.T) {
 	// What is cut out must be the same part of the upright picture, however it
 	// was stored.
-	want, err := decode(readFile(t, "testdata/pictures/exif-1.jpg"), Limits{})
+	want, err := decode(readFile(t, "testdata/pictures/exif-1.jpg"), Limits{}, whole)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +255,7 @@ func TestOrientationSurvivesCropping(t *testing.T) {
 			t.Fatal(err)
 		}
 		for o := 2; o <= 8; o++ {
-			p, err := decode(readFile(t, "testdata/pictures", fmt.Sprintf("exif-%d.jpg", o)), Limits{})
+			p, err := decode(readFile(t, "testdata/pictures", fmt.Sprintf("exif-%d.jpg", o)), Limits{}, whole)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -238,7 +287,7 @@ func TestWhatIsNotAPicture(t *testing.T) {
 		"flipped bit PNG": flipped,
 		"HTML":            []byte("<!doctype html><title>no</title>"),
 	} {
-		if _, err := decode(data, Limits{}); !errors.Is(err, ErrNotPicture) {
+		if _, err := decode(data, Limits{}, whole); !errors.Is(err, ErrNotPicture) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -289,11 +338,11 @@ func TestTooLarge(t *testing.T) {
 		"PNG of one line":          {claim(t, "png-rgb.png", 1<<31-1, 1), Limits{}},
 		"progressive, much memory": {claim(t, "jpeg-progressive.jpg", 6300, 6300), Limits{}},
 	} {
-		if _, err := decode(c.data, c.limits); !errors.Is(err, ErrTooLarge) || errors.Is(err, ErrNotPicture) {
+		if _, err := decode(c.data, c.limits, whole); !errors.Is(err, ErrTooLarge) || errors.Is(err, ErrNotPicture) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := decode(small, Limits{Bytes: len(small), Pixels: 149 * 83}); err != nil {
+	if _, err := decode(small, Limits{Bytes: len(small), Pixels: 149 * 83}, whole); err != nil {
 		t.Errorf("at the limits: %v", err)
 	}
 }
@@ -354,7 +403,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		limits := Limits{Bytes: 1 << 20, Pixels: 1 << 20, Memory: 16 << 20}
-		p, err := decode(data, limits)
+		p, err := decode(data, limits, aim{image.Pt(1+len(data)%64, 12), Crop})
 		if err != nil {
 			if !errors.Is(err, ErrNotPicture) && !errors.Is(err, ErrTooLarge) {
 				t.Fatalf("an error of no kind: %v", err)
