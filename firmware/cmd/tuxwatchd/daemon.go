@@ -100,9 +100,11 @@ func (d *daemon) run(ctx context.Context) error {
 	d.notify = &notifier{log: d.log}
 	d.watchdog = newWatchdog(d.runtime.Stuck, d.notify, d.log)
 	stopControl := background(d.serveControl)
-	d.settle(ctx)
-	d.notify.ready(d.summary())
-	d.log.Info("ready", "status", d.summary())
+	d.settle(ctx, settleLimit)
+	if ctx.Err() == nil {
+		d.notify.ready(d.summary())
+		d.log.Info("ready", "status", d.summary())
+	}
 	stopWatchdog := background(func(ctx context.Context) { d.watchdog.run(ctx, d.summary) })
 	stopReload := background(d.watchConfig)
 
@@ -121,8 +123,8 @@ func (d *daemon) run(ctx context.Context) error {
 
 // settle waits until every module works or has said why not. A missing sensor
 // does not hold up the start, and neither does a module that hangs.
-func (d *daemon) settle(ctx context.Context) {
-	ctx, cancel := context.WithTimeoutCause(ctx, settleLimit, fmt.Errorf("not ready after %v", settleLimit))
+func (d *daemon) settle(ctx context.Context, limit time.Duration) {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not ready after %v", limit))
 	defer cancel()
 	if err := d.runtime.Settled(ctx); err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		d.log.Error("starting without a module that hangs", "error", err)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"tuxwatch/firmware/config"
 	"tuxwatch/firmware/control"
 	"tuxwatch/firmware/edge"
 )
@@ -421,6 +423,126 @@ func TestReloadSwapsRoutesAndBounds(t *testing.T) {
 	p.write(strings.Replace(strings.Replace(quiet, "routes: {}", "routes: {all: FROM /messages/* INTO $upstream}", 1),
 		"modules:\n", "modules:\n  tempSensor: {desired: {SendInterval: 0.05}}\n", 1) + "outbox: {max_bytes: 16MB}\n")
 	p.eventually("messages in the outbox", func(s *control.Status) bool { return s.Outbox.MaxBytes == 16e6 && s.Outbox.Puts > 0 })
+}
+
+// The twin wins over the file, also after a restart without the hub.
+func TestTwinWinsOverFile(t *testing.T) {
+	dir := t.TempDir()
+	state := filepath.Join(dir, "state")
+	if err := os.Mkdir(state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	twin := `{"version":3,"desired":{"filterModule":{"TemperatureThreshold":40}},"accepted":{}}`
+	if err := os.WriteFile(filepath.Join(state, "twin.json"), []byte(twin), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, dir, strings.Replace(quiet, "modules:\n", "modules:\n  filterModule: {desired: {TemperatureThreshold: 30, Hysteresis: 2}}\n", 1))
+	p.eventually("the twin's value", func(s *control.Status) bool {
+		return desired(s, "filterModule", "TemperatureThreshold") == 40.0 && desired(s, "filterModule", "Hysteresis") == 2.0
+	})
+	c, err := control.Client{Socket: filepath.Join(p.state, control.SocketName)}.Configuration(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{
+		"modules.filterModule.desired.TemperatureThreshold": "40 " + config.OriginTwin,
+		"modules.filterModule.desired.Hysteresis":           "2 " + p.config + ":2",
+		"modules.filterModule.desired.AlertOn":              "every " + config.OriginDefault,
+	}
+	for _, v := range c.Values {
+		if w, ok := want[v.Path]; ok {
+			if got := v.Text() + " " + v.Origin; got != w {
+				t.Errorf("%s: %s, want %s", v.Path, got, w)
+			}
+			delete(want, v.Path)
+		}
+	}
+	if len(want) > 0 {
+		t.Errorf("not shown: %v", want)
+	}
+}
+
+// Another hub in the file is connected to at once, and only then.
+func TestReloadReconnectsTheHub(t *testing.T) {
+	hub := func() (address string, connections <-chan net.Conn) {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		arrived := make(chan net.Conn, 10)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for {
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				arrived <- conn
+			}
+		}()
+		t.Cleanup(func() {
+			l.Close()
+			<-done
+			close(arrived)
+			for conn := range arrived {
+				conn.Close()
+			}
+		})
+		return l.Addr().String(), arrived
+	}
+	with := func(address string, threshold int) string {
+		return strings.Replace(quiet, "modules:\n", fmt.Sprintf("modules:\n  filterModule: {desired: {TemperatureThreshold: %d}}\n", threshold), 1) +
+			"hub: {dialect: mqtt, mqtt: {url: 'mqtt://" + address + "'}}\n"
+	}
+	connected := func(connections <-chan net.Conn) net.Conn {
+		t.Helper()
+		select {
+		case conn := <-connections:
+			return conn
+		case <-time.After(patience):
+			t.Fatal("the daemon does not connect")
+			return nil
+		}
+	}
+	first, atFirst := hub()
+	second, atSecond := hub()
+	p := start(t, t.TempDir(), with(first, 30))
+	one := connected(atFirst)
+	defer one.Close()
+
+	p.write(with(first, 31))
+	p.eventually("another threshold", func(s *control.Status) bool { return desired(s, "filterModule", "TemperatureThreshold") == 31.0 })
+	p.write(with(second, 31))
+	two := connected(atSecond)
+	defer two.Close()
+	select {
+	case <-atFirst:
+		t.Error("a change of the threshold made the daemon connect anew")
+	default:
+	}
+	p.eventually("the second hub", func(s *control.Status) bool { return strings.Contains(s.Hub.Hub, second) })
+}
+
+// A module that neither works nor fails holds up the start for a while only.
+func TestSettleGivesUp(t *testing.T) {
+	var text log
+	hanging := edge.Kind{Name: "hanging", New: func(any) (edge.Module, error) { return hangs{}, nil }}
+	d := &daemon{log: slog.New(slog.NewTextHandler(&text, nil))}
+	d.runtime = edge.New(edge.Options{Modules: []edge.Instance{{ID: "sleeper", Kind: hanging}}})
+	stop := background(func(ctx context.Context) { d.runtime.Run(ctx) })
+	defer stop()
+	d.settle(t.Context(), 50*time.Millisecond)
+	if !strings.Contains(text.String(), "sleeper") || !strings.Contains(text.String(), "not ready after 50ms") {
+		t.Errorf("the log does not name it: %s", &text)
+	}
+}
+
+type hangs struct{}
+
+func (hangs) Run(ctx context.Context, _ *edge.Client) error {
+	<-ctx.Done()
+	return nil
 }
 
 func TestSecondDaemonIsRefused(t *testing.T) {
