@@ -193,15 +193,10 @@ func lockState(dir string) (unlock func(), err error) {
 		}
 		return nil, fmt.Errorf("%s runs with the state directory %s; end it first, or choose another with --state", by, dir)
 	}
-	// For that message alone: the lock is what counts.
-	if err := errors.Join(f.Truncate(0), writeAt(f, fmt.Sprintln(os.Getpid()))); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("writing %s: %w", path, err)
+	// For that message alone: the lock is what counts, and a full disk must not
+	// keep the daemon from starting.
+	if f.Truncate(0) == nil {
+		fmt.Fprintln(f, os.Getpid())
 	}
 	return func() { f.Close() }, nil
-}
-
-func writeAt(f *os.File, text string) error {
-	_, err := f.WriteAt([]byte(text), 0)
-	return err
 }

@@ -322,6 +322,23 @@ func TestFileChanges(t *testing.T) {
 	}
 }
 
+// A directory in which something else is always being written is no excuse.
+func TestChangeInBusyDirectory(t *testing.T) {
+	dir := t.TempDir()
+	p := start(t, dir, quiet)
+	stop := background(func(ctx context.Context) {
+		for n := 0; ctx.Err() == nil; n++ {
+			if err := os.WriteFile(filepath.Join(dir, "busy"), []byte{byte(n)}, 0o600); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(debounce / 10) // the pace of the writer, not a wait
+		}
+	})
+	defer stop()
+	p.write(quiet + "log: {level: loud}\n")
+	p.eventually("the change", func(s *control.Status) bool { return len(s.Config.Problems) > 0 })
+}
+
 // A configuration directory that does not exist yet is found when it is made.
 func TestDirectoryMadeLater(t *testing.T) {
 	dir := t.TempDir()

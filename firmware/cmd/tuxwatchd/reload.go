@@ -21,9 +21,13 @@ import (
 // state directory.
 const lastGoodName = "last-good.yaml"
 
-// debounce is how long the file must be left alone before it is read: editors
-// write in several steps.
-const debounce = 200 * time.Millisecond
+// debounce is how long the file's directory must be left alone before the file is
+// read: editors write in several steps. In a directory that is never left alone
+// it is read after mostDebounce.
+const (
+	debounce     = 200 * time.Millisecond
+	mostDebounce = 2 * time.Second
+)
 
 // firstConfig finds a configuration to start with. An invalid file does not
 // keep the device from starting: the last valid one is used, or where there was
@@ -121,6 +125,15 @@ func (d *daemon) watchConfig(ctx context.Context) {
 	}
 	quiet := time.NewTimer(0) // the file may have changed since it was read
 	defer quiet.Stop()
+	var restless time.Time // since when events come; zero while none do
+	event := func() {
+		if restless.IsZero() {
+			restless = time.Now()
+		}
+		if time.Since(restless) < mostDebounce {
+			quiet.Reset(debounce)
+		}
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -129,12 +142,13 @@ func (d *daemon) watchConfig(ctx context.Context) {
 			d.log.Info("reading the configuration again: SIGHUP")
 			d.reload()
 		case <-w.events():
-			quiet.Reset(debounce)
+			event()
 		case err := <-w.errors():
 			// Events were lost: look.
 			d.log.Debug("watching the configuration file", "error", err)
-			quiet.Reset(debounce)
+			event()
 		case <-quiet.C:
+			restless = time.Time{}
 			w.follow()
 			if d.changed() {
 				d.log.Info("reading the configuration again: the file changed")
