@@ -95,6 +95,8 @@ func launch(t *testing.T, dir, config string, args ...string) *process {
 	p.cmd.Env = append(os.Environ(), "TUXWATCHD_TEST_IS_DAEMON=1", "NOTIFY_SOCKET="+p.notify.path,
 		"WATCHDOG_USEC=300000", "RUNTIME_DIRECTORY=", "STATE_DIRECTORY=", "JOURNAL_STREAM=")
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	// A test that is killed takes its daemon with it.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
