@@ -77,6 +77,9 @@ type Classifier struct {
 // OpenClassifier loads the model in a folder, to run on so many threads.
 func OpenClassifier(runtime Runtime, dir string, threads int, limits Limits) (*Classifier, error) {
 	manifest, labels, err := readManifest(dir)
+	if err == nil {
+		err = checkSums(dir)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("model folder %s: %w", dir, err)
 	}

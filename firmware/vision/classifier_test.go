@@ -141,7 +141,40 @@ func TestEmbedding(t *testing.T) {
 	}
 }
 
-// TestRepeatedClassifyDoesNotGrow keeps an eye on memory across many pictures.
+// TestReleasedModel: the model that is shipped tells its sample pictures apart,
+// whose names say what they show.
+func TestReleasedModel(t *testing.T) {
+	const models = "../../models"
+	classifier, err := vision.OpenClassifier(runtime(t), filepath.Join(models, "penguin"), 2, vision.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer classifier.Close()
+	files, err := filepath.Glob(filepath.Join(models, "samples", "*.jpg"))
+	if err != nil || len(files) < 6 {
+		t.Fatalf("%d sample pictures (%v)", len(files), err)
+	}
+	penguins := 0
+	for _, file := range files {
+		result, err := classifier.Classify(read(t, file))
+		if err != nil {
+			t.Error(file, err)
+			continue
+		}
+		want := "noPenguin"
+		if strings.HasPrefix(filepath.Base(file), "penguin") {
+			want = "penguin"
+			penguins++
+		}
+		if result.Best().Label != want || result.Best().Probability <= 0.5 {
+			t.Errorf("%s: %+v", file, result.Predictions)
+		}
+	}
+	if penguins < 3 || len(files)-penguins < 3 {
+		t.Errorf("%d of %d sample pictures show a penguin", penguins, len(files))
+	}
+}
+
 func BenchmarkClassify(b *testing.B) {
 	classifier, err := vision.OpenClassifier(runtime(b), "testdata/models/uint8", 1, vision.Limits{})
 	if err != nil {

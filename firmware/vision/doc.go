@@ -17,5 +17,5 @@
 //
 // A model is a folder with model.tflite, labels.txt (one label a line, in the
 // order of the model's output) and, if the defaults do not fit, model.yaml; see
-// [Manifest].
+// [Manifest]. A file SHA256SUMS beside them is checked.
 package vision

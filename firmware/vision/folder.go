@@ -1,6 +1,9 @@
 package vision
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -41,4 +44,40 @@ func FindModel(dir string) (string, error) {
 	}
 	return "", fmt.Errorf("%w (looked for %s); install the package tuxwatch, or name the folder of a model",
 		ErrNoModel, strings.Join(searched, ", "))
+}
+
+// sumsFile may be in a model folder: the SHA-256 sums of its files, as sha256sum
+// writes them. Storage that goes bad, and copies that were cut short, are then
+// found before the model runs; LiteRT trusts the numbers in a model.
+const sumsFile = "SHA256SUMS"
+
+// checkSums holds the files of a folder against its sums, if it has them.
+func checkSums(dir string) error {
+	list, err := os.ReadFile(filepath.Join(dir, sumsFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(list)) {
+		line = strings.TrimSpace(line)
+		if line == "" {
+			continue
+		}
+		sum, name, found := strings.Cut(line, " ")
+		name = strings.TrimPrefix(strings.TrimSpace(name), "*") // * marks binary mode
+		want, err := hex.DecodeString(sum)
+		if !found || err != nil || len(want) != sha256.Size || !filepath.IsLocal(name) {
+			return fmt.Errorf("%s: %q is not a line of sha256sum", sumsFile, line)
+		}
+		content, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			return fmt.Errorf("%s: %w", sumsFile, err)
+		}
+		if got := sha256.Sum256(content); !bytes.Equal(got[:], want) {
+			return fmt.Errorf("%s is damaged or was changed: its SHA-256 sum is not that in %s (delete that file if the change is meant)", name, sumsFile)
+		}
+	}
+	return nil
 }

@@ -1,7 +1,9 @@
 package vision
 
 import (
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"image"
 	"image/color"
 	"math"
@@ -272,6 +274,29 @@ func TestFoldersThatDoNotLoad(t *testing.T) {
 	}
 	if _, err := OpenClassifier(runtime, file, 1, Limits{}); err == nil || !strings.Contains(err.Error(), "not a folder") {
 		t.Errorf("a file: %v", err)
+	}
+}
+
+func TestSums(t *testing.T) {
+	sum := func(content string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(content))) }
+	labels := "a\nb\n"
+	for name, c := range map[string]struct {
+		sums string
+		says string // "": it loads
+	}{
+		"right":       {sum("fake") + "  model.tflite\n" + sum(labels) + " *labels.txt\n", ""},
+		"changed":     {sum("fake") + "  model.tflite\n" + sum("a\nc\n") + "  labels.txt\n", "labels.txt is damaged or was changed"},
+		"missing":     {sum("fake") + "  other.tflite\n", "other.tflite"},
+		"outside":     {sum("fake") + "  ../model.tflite\n", "not a line"},
+		"not a sum":   {"hello  model.tflite\n", "not a line"},
+		"half a sum":  {sum("fake")[:10] + "  model.tflite\n", "not a line"},
+		"only a name": {"model.tflite\n", "not a line"},
+	} {
+		runtime := &fakeRuntime{inputs: []Tensor{floatTensor(1, 1, 1, 3)}, outputs: []Tensor{floatTensor(1, 2)}}
+		_, err := classOf(t, runtime, map[string]string{"labels.txt": labels, "SHA256SUMS": c.sums})
+		if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

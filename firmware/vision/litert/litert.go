@@ -43,6 +43,8 @@ type Runtime struct {
 var (
 	loaded   = map[string]*Runtime{} // by path; a library stays loaded
 	loadedMu sync.Mutex
+
+	opening sync.Mutex // lrt_open is for one at a time
 )
 
 // SearchPath lists the files that Load looks for, in order: beside the program
@@ -119,8 +121,13 @@ func (r *Runtime) Open(file string, threads int) (vision.Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening model: %w", err)
 	}
+	if len(content) == 0 {
+		return nil, fmt.Errorf("opening model %s: %s: the file is empty", file, statusText(statusInvalidModel))
+	}
 	var failure C.lrt_error
+	opening.Lock()
 	handle := C.lrt_open(r.lib, unsafe.Pointer(unsafe.SliceData(content)), C.size_t(len(content)), C.int(max(threads, 1)), &failure)
+	opening.Unlock()
 	if handle == nil {
 		return nil, fmt.Errorf("opening model %s: %w", file, failed(&failure))
 	}
@@ -220,34 +227,40 @@ func (m *model) Close() error {
 // it is written there; its name is enough.
 func failed(e *C.lrt_error) error {
 	step := C.GoString(e.step)
-	if text := C.GoString(&e.text[0]); text != "" {
-		return errors.New(text)
-	}
+	text := C.GoString(&e.text[0])
 	if e.status == 0 {
+		if text != "" {
+			return errors.New(text)
+		}
 		return errors.New(step)
 	}
 	step, _, _ = strings.Cut(step, "(")
-	return fmt.Errorf("%s failed: %s", step, statusText(int(e.status)))
+	if text != "" {
+		return fmt.Errorf("%s (%s: %s)", statusText(int(e.status)), step, text)
+	}
+	return fmt.Errorf("%s (%s)", statusText(int(e.status)), step)
 }
+
+const statusInvalidModel = 501
 
 // statusText says what a LiteRtStatus means (litert_common.h).
 func statusText(status int) string {
 	switch status {
 	case 1:
-		return "invalid argument (status 1)"
+		return "LiteRT does not accept it: status 1"
 	case 2:
-		return "out of memory (status 2)"
+		return "out of memory: status 2"
 	case 3:
-		return "the model cannot be run as it is (status 3)"
+		return "it cannot be run as it is: status 3"
 	case 5:
-		return "the model uses something that LiteRT does not support (status 5)"
+		return "it uses something that LiteRT does not support: status 5"
 	case 500:
-		return "the file cannot be read (status 500)"
-	case 501:
-		return "the file is not a TensorFlow Lite model, or is damaged (status 501)"
+		return "it cannot be read: status 500"
+	case statusInvalidModel:
+		return "it is not a TensorFlow Lite model, or is damaged"
 	case 504:
-		return "the model cannot be compiled for this processor (status 504)"
+		return "it cannot be compiled for this processor: status 504"
 	default:
-		return fmt.Sprintf("status %d", status)
+		return fmt.Sprintf("LiteRT failed: status %d", status)
 	}
 }

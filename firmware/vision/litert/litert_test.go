@@ -174,8 +174,8 @@ func TestBadModelFiles(t *testing.T) {
 				model.Close()
 				t.Fatal("opened")
 			}
-			if !strings.Contains(err.Error(), file) {
-				t.Errorf("the error does not name the file: %v", err)
+			if !strings.Contains(err.Error(), file) || !strings.Contains(err.Error(), "not a TensorFlow Lite model") {
+				t.Errorf("the error does not name the file and what is wrong: %v", err)
 			}
 		})
 	}

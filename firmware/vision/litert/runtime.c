@@ -222,6 +222,16 @@ static int open_model(lrt_model *m, const void *content, size_t size, int thread
   return add_tensors(m, err);
 }
 
+// keep_complaint puts the last line that LiteRT wrote into err.
+static void keep_complaint(char *log, size_t size, lrt_error *err) {
+  while (size > 0 && log[size - 1] == '\n') log[--size] = '\0';
+  const char *last = strrchr(log, '\n');
+  last = last == NULL ? log : last + 1;
+  const char *mark = "ERROR: ";
+  if (strncmp(last, mark, strlen(mark)) == 0) last += strlen(mark);
+  snprintf(err->text, sizeof err->text, "%s", last);
+}
+
 lrt_model *lrt_open(lrt_library *lib, const void *content, size_t size, int threads,
                     lrt_error *err) {
   lrt_model *m = calloc(1, sizeof *m);
@@ -230,9 +240,24 @@ lrt_model *lrt_open(lrt_library *lib, const void *content, size_t size, int thre
     return NULL;
   }
   m->lib = lib;
-  if (open_model(m, content, size, threads, err) != 0) {
+
+  // LiteRT has no way to turn off that it announces its delegate, and writes
+  // there what would make a good error message. stderr is a variable in glibc
+  // ("you can set these variables", manual, 12.2); Go does not use it.
+  char *log = NULL;
+  size_t log_size = 0;
+  FILE *before = stderr, *memory = open_memstream(&log, &log_size);
+  if (memory != NULL) stderr = memory;
+  bool ok = open_model(m, content, size, threads, err) == 0;
+  if (!ok) {
     lrt_close(m);
-    return NULL;
+    m = NULL;
+  }
+  stderr = before;
+  if (memory != NULL) {
+    fclose(memory);
+    if (!ok && err->status != 0) keep_complaint(log, log_size, err);
+    free(log);
   }
   return m;
 }

@@ -10,7 +10,7 @@
 #define LRT_MAX_TENSORS 16
 
 // An error is a step that failed, LiteRT's status for it (0 when the failure
-// is not LiteRT's) and, where there is one, a text.
+// is not LiteRT's) and, where there is one, a text: what LiteRT wrote of it.
 typedef struct {
   const char *step;
   int status;
@@ -42,6 +42,9 @@ lrt_library *lrt_load(const char *path, lrt_error *err);
 // structure of a model in memory, but not of one in a file, and crashes on some
 // truncated files; and a file that is overwritten in place would change under
 // the running model.
+//
+// What LiteRT writes to the standard error stream meanwhile goes into err
+// instead, so only one thread at a time may call it.
 lrt_model *lrt_open(lrt_library *lib, const void *content, size_t size, int threads,
                     lrt_error *err);
 

@@ -11,7 +11,6 @@ bit. golden.json holds what Python's LiteRT interpreter and Pillow made of the
 same bytes; the Go tests hold firmware/vision against it.
 """
 
-import io
 import json
 import os
 import pathlib
@@ -34,7 +33,9 @@ def network(height, width, classes, seed, activation="softmax", embedding=False)
     """A convolution, global pooling, a dense layer."""
     rng = np.random.default_rng(seed)
     inputs = tf.keras.Input((height, width, 3), name="image")
-    x = tf.keras.layers.Conv2D(6, 3, strides=2, padding="same", activation="relu6", name="stem")(inputs)
+    x = tf.keras.layers.Conv2D(
+        6, 3, strides=2, padding="same", activation="relu6", name="stem"
+    )(inputs)
     x = tf.keras.layers.AveragePooling2D(4, name="pool")(x)
     x = tf.keras.layers.Flatten(name="features")(x)
     features = x
@@ -45,7 +46,12 @@ def network(height, width, classes, seed, activation="softmax", embedding=False)
     for layer in model.layers:
         shapes = [w.shape for w in layer.get_weights()]
         if shapes:
-            layer.set_weights([rng.normal(0, 1.2 / np.sqrt(max(1, np.prod(s[:-1]))), s) for s in shapes])
+            layer.set_weights(
+                [
+                    rng.normal(0, 1.2 / np.sqrt(max(1, np.prod(s[:-1]))), s)
+                    for s in shapes
+                ]
+            )
     return model
 
 
@@ -56,7 +62,11 @@ def representative(height, width):
         extremes[0, 0, 0] = 1.0
         yield [extremes]
         for _ in range(32):
-            picture = rng.integers(0, 256, (1, height // 4, width // 4, 3)).repeat(4, 1).repeat(4, 2)
+            picture = (
+                rng.integers(0, 256, (1, height // 4, width // 4, 3))
+                .repeat(4, 1)
+                .repeat(4, 2)
+            )
             yield [((picture - 127.0) / 128.0).astype(np.float32)]
 
     return data
@@ -75,7 +85,11 @@ def convert(converter, kind=None, shape=None):
 def models():
     # As Keras exports: any batch, float, a signature; not square; three classes.
     keras = network(24, 32, 3, seed=1)
-    yield "float3", convert(tf.lite.TFLiteConverter.from_keras_model(keras)), ["cat", "dog", "penguin"]
+    yield (
+        "float3",
+        convert(tf.lite.TFLiteConverter.from_keras_model(keras)),
+        ["cat", "dog", "penguin"],
+    )
 
     # As the penguin model: uint8 in and out, raw bytes, any batch; and a second output.
     keras = network(32, 32, 2, seed=2, embedding=True)
@@ -91,7 +105,11 @@ def models():
         tf.TensorSpec((1, 16, 16, 3), tf.float32)
     )
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
-    yield "int8", convert(converter, tf.int8, (16, 16)), ["north", "east", "south", "west"]
+    yield (
+        "int8",
+        convert(converter, tf.int8, (16, 16)),
+        ["north", "east", "south", "west"],
+    )
 
 
 def pattern(detail):
@@ -109,7 +127,9 @@ def run(model, tensor=None):
     interpreter = Interpreter(model_content=model, num_threads=1)
     interpreter.allocate_tensors()
     detail = interpreter.get_input_details()[0]
-    interpreter.set_tensor(detail["index"], pattern(detail) if tensor is None else tensor(detail))
+    interpreter.set_tensor(
+        detail["index"], pattern(detail) if tensor is None else tensor(detail)
+    )
     interpreter.invoke()
     outputs = []
     for out in interpreter.get_output_details():
@@ -121,7 +141,9 @@ def run(model, tensor=None):
                 "type": np.dtype(out["dtype"]).name,
                 "scale": float(scale),
                 "zero_point": int(zero),
-                "data": [float(v) for v in interpreter.get_tensor(out["index"]).flatten()],
+                "data": [
+                    float(v) for v in interpreter.get_tensor(out["index"]).flatten()
+                ],
             }
         )
     scale, zero = detail["quantization"]
@@ -176,7 +198,11 @@ def pictures():
         yield f"jpeg-{name}.jpg", rgb, {"quality": 92, "subsampling": sampling}
     yield "jpeg-odd.jpg", odd, {"quality": 85, "subsampling": 2, "optimize": True}
     yield "jpeg-progressive.jpg", rgb, {"quality": 90, "progressive": True}
-    yield "jpeg-restart.jpg", rgb, {"quality": 90, "subsampling": 2, "restart_marker_blocks": 3}
+    yield (
+        "jpeg-restart.jpg",
+        rgb,
+        {"quality": 90, "subsampling": 2, "restart_marker_blocks": 3},
+    )
     yield "jpeg-gray.jpg", rgb.convert("L"), {"quality": 90}
     yield "jpeg-cmyk.jpg", rgb.convert("CMYK"), {"quality": 90}
     for orientation in range(1, 9):
@@ -184,13 +210,19 @@ def pictures():
         exif = Image.Exif()
         exif[0x010F] = "maker"
         exif[0x0112] = orientation
-        yield f"exif-{orientation}.jpg", stored, {"quality": 90, "subsampling": 0, "exif": exif}
+        yield (
+            f"exif-{orientation}.jpg",
+            stored,
+            {"quality": 90, "subsampling": 0, "exif": exif},
+        )
     yield "png-rgb.png", odd, {}
     yield "png-gray.png", rgb.convert("L"), {}
     yield "png-1bit.png", rgb.convert("1"), {}
     yield "png-palette.png", rgb.quantize(16), {}
     alpha = rgb.convert("RGBA")
-    alpha.putalpha(Image.fromarray(np.tile(np.linspace(0, 255, 160).astype(np.uint8), (100, 1))))
+    alpha.putalpha(
+        Image.fromarray(np.tile(np.linspace(0, 255, 160).astype(np.uint8), (100, 1)))
+    )
     yield "png-alpha.png", alpha, {}
     deep = Image.fromarray(np.asarray(rgb.convert("L")).astype(np.uint16) * 257)
     yield "png-gray16.png", deep, {}
@@ -259,24 +291,34 @@ def main():
     for name, picture, options in pictures():
         picture.save(folder / name, **options)
         stem = name.replace(".", "-")
-        small = resized(upright(folder / name), "stretch", 60, 40, Image.Resampling.BILINEAR)
+        small = resized(
+            upright(folder / name), "stretch", 60, 40, Image.Resampling.BILINEAR
+        )
         small.save(HERE / "golden" / f"{stem}.png", optimize=True)
         golden["pictures"].append({"file": name, "golden": f"{stem}.png"})
 
     source = upright(folder / "png-rgb.png")
     cases = [("stretch", 48, 32, f) for f in FILTERS]
-    cases += [("stretch", 300, 200, "bilinear"), ("crop", 40, 40, "bilinear"), ("crop", 20, 60, "bilinear")]
+    cases += [
+        ("stretch", 300, 200, "bilinear"),
+        ("crop", 40, 40, "bilinear"),
+        ("crop", 20, 60, "bilinear"),
+    ]
     cases += [("letterbox", 40, 40, "bilinear"), ("letterbox", 20, 60, "bicubic")]
     for policy, width, height, kernel in cases:
         name = f"resize-{policy}-{kernel}-{width}x{height}.png"
-        resized(source, policy, width, height, FILTERS[kernel]).save(HERE / "golden" / name, optimize=True)
+        resized(source, policy, width, height, FILTERS[kernel]).save(
+            HERE / "golden" / name, optimize=True
+        )
         golden["resize"].append({"policy": policy, "filter": kernel, "golden": name})
 
     # From a picture's bytes to probabilities, each model by its own conventions.
     def prepare(name):
         def tensor(detail):
             _, height, width, _ = detail["shape"]
-            pixels = np.asarray(source.resize((width, height), Image.Resampling.BILINEAR)).astype(np.float32)
+            pixels = np.asarray(
+                source.resize((width, height), Image.Resampling.BILINEAR)
+            ).astype(np.float32)
             if detail["dtype"] == np.float32:
                 pixels = pixels / np.float32(127.5) - 1
             elif detail["dtype"] == np.int8:
@@ -287,7 +329,9 @@ def main():
 
     for name in made:
         values = prepare(name)
-        golden["classify"].append({"model": name, "file": "png-rgb.png", "outputs": values})
+        golden["classify"].append(
+            {"model": name, "file": "png-rgb.png", "outputs": values}
+        )
 
     (HERE / "golden.json").write_text(json.dumps(golden, indent=1) + "\n")
 
