@@ -329,6 +329,15 @@ func TestInvalidHub(t *testing.T) {
 	}
 }
 
+// A secret that stands where the name of its file belongs is not repeated in the
+// message.
+func TestSecretInPlaceOfFile(t *testing.T) {
+	_, err := Parse("f", []byte("hub: {dialect: azure, connection_string_file: 'HostName=h;DeviceId=d;SharedAccessKey=c2VjcmV0'}"), testKinds())
+	if err == nil || !strings.Contains(err.Error(), "f:1:47: hub.connection_string_file: must be the name of a file") || strings.Contains(err.Error(), "c2VjcmV0") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // A mistake in a route is reported where it stands in the file, however the
 // route is written there.
 func TestPlacesInRoutes(t *testing.T) {

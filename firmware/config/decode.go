@@ -70,6 +70,11 @@ func (d *decoder) decode(n *node, v reflect.Value, path string) {
 	case reflect.String:
 		switch n.value.(type) {
 		case string, int64, uint64, float64:
+			if strings.HasSuffix(path, "_file") && looksSecret(n.text) {
+				// Not in the message, which goes to logs.
+				d.probs.add(n.at, path, "must be the name of a file; this looks like the secret itself, which belongs into a file that only the daemon's user can read")
+				return
+			}
 			if n.text != "" || n.value == "" {
 				v.SetString(n.text)
 				return
@@ -142,6 +147,11 @@ func (d *decoder) custom(n *node, v reflect.Value, path string) bool {
 
 func (d *decoder) wrong(n *node, path, want string) {
 	d.probs.add(n.at, path, "must be %s; this is %s", want, n.what())
+}
+
+// looksSecret tells a connection string or a PEM block from a file's name.
+func looksSecret(text string) bool {
+	return strings.Contains(text, "SharedAccessKey=") || strings.Contains(text, "-----BEGIN ")
 }
 
 func number(value any) (float64, bool) {
