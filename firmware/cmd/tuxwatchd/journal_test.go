@@ -85,3 +85,12 @@ func TestJournalFallsBack(t *testing.T) {
 		t.Errorf("standard error has %q", got)
 	}
 }
+
+// What is no terminal gets no colours.
+func TestPlainLogs(t *testing.T) {
+	var out bytes.Buffer
+	newLogger(slog.LevelInfo, &out).Warn("low", "module", "m", "error", errors.New("bad"))
+	if got := out.String(); strings.Contains(got, "\x1b") || !strings.HasSuffix(got, "WRN low module=m error=bad\n") {
+		t.Errorf("got %q", got)
+	}
+}
