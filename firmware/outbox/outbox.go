@@ -40,9 +40,6 @@ type Options struct {
 	MaxBytes int64
 	// MaxAge is how long a message is kept at most (0: without limit).
 	MaxAge time.Duration
-	// MaxAttempts is the number of calls of [Outbox.Attempt] after which a
-	// message is set aside (5).
-	MaxAttempts int
 	// MaxSetAside bounds the number of messages kept apart (100); together
 	// they take at most an eighth of MaxBytes. The oldest go first.
 	MaxSetAside int
@@ -81,9 +78,6 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.MaxAge < 0 {
 		return o, fmt.Errorf("MaxAge is %v; it must be positive, or 0 for no limit", o.MaxAge)
-	}
-	if o.MaxAttempts <= 0 {
-		o.MaxAttempts = 5
 	}
 	if o.MaxSetAside <= 0 {
 		o.MaxSetAside = 100

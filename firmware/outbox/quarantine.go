@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -21,46 +22,29 @@ type SetAsideRecord struct {
 	Damage string
 }
 
-// Attempt counts a delivery that failed because of this record alone and sets
-// it aside when that was [Options.MaxAttempts] times. A hub that cannot be
-// reached is no attempt.
-func (o *Outbox) Attempt(ctx context.Context, id ID, cause string) (setAside bool, err error) {
+// Attempt counts a delivery that failed because of this record alone, and
+// returns how often that has happened, over restarts. When to give up and call
+// [Outbox.SetAside] is the sender's to decide. A hub that cannot be reached is
+// no attempt.
+func (o *Outbox) Attempt(ctx context.Context, id ID) (attempts int, err error) {
 	err = o.do(ctx, func() error {
 		return o.withStore(0, func(s *store) error {
 			return o.change(s, func(c *changes) error {
-				var attempts int
-				rows, err := s.conn.QueryContext(background, `UPDATE messages SET attempts = attempts + 1 WHERE key = ? RETURNING attempts`, int64(id))
+				result, err := s.conn.ExecContext(background, `UPDATE messages SET attempts = attempts + 1 WHERE key = ?`, int64(id))
 				if err != nil {
 					return err
 				}
-				found := false
-				for rows.Next() {
-					found = true
-					if err := rows.Scan(&attempts); err != nil {
-						rows.Close()
-						return err
-					}
+				if n, err := result.RowsAffected(); err != nil || n == 0 {
+					return errors.Join(err, ErrNotFound)
 				}
-				if err := rows.Close(); err != nil {
-					return err
-				}
-				if err := rows.Err(); err != nil {
-					return err
-				}
-				if !found {
-					return ErrNotFound
-				}
-				if setAside = attempts >= o.options.MaxAttempts; !setAside {
-					return nil
-				}
-				return o.setAside(s, c, id, fmt.Sprintf("%s (%d attempts)", cause, attempts))
+				return s.conn.QueryRowContext(background, `SELECT attempts FROM messages WHERE key = ?`, int64(id)).Scan(&attempts)
 			})
 		})
 	})
 	if err != nil {
-		return false, fmt.Errorf("outbox: counting an attempt of %v: %w", id, err)
+		return 0, fmt.Errorf("outbox: counting an attempt of %v: %w", id, err)
 	}
-	return setAside, nil
+	return attempts, nil
 }
 
 // SetAside takes a record out of the queue and keeps it apart, because of

@@ -3,17 +3,15 @@ package outbox
 import (
 	"errors"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"tuxwatch/firmware/message"
 )
 
-func TestAMessageIsSetAsideAfterMaxAttemptsAndCanBePutBack(t *testing.T) {
+func TestAMessageIsCountedSetAsideAndPutBack(t *testing.T) {
 	clock := newFakeTime()
 	options := clock.options()
-	options.MaxAttempts = 3
 	dir := t.TempDir()
 	o := open(t, dir, options)
 	put(t, o, text("first"), 2)
@@ -23,9 +21,8 @@ func TestAMessageIsSetAsideAfterMaxAttemptsAndCanBePutBack(t *testing.T) {
 	put(t, o, text("last"), 2)
 	poison := all(t, o)[1].ID
 	for try := 1; try <= 3; try++ {
-		setAside, err := o.Attempt(t.Context(), poison, "the hub closed the connection")
-		if err != nil || setAside != (try == 3) {
-			t.Fatalf("attempt %d: set aside %v, %v", try, setAside, err)
+		if n, err := o.Attempt(t.Context(), poison); err != nil || n != try {
+			t.Fatalf("attempt %d: %d, %v", try, n, err)
 		}
 		if try == 2 { // attempts outlive the process
 			o.Close()
@@ -35,10 +32,13 @@ func TestAMessageIsSetAsideAfterMaxAttemptsAndCanBePutBack(t *testing.T) {
 			}
 		}
 	}
+	if err := o.SetAside(t.Context(), poison, "the hub closed the connection"); err != nil {
+		t.Fatal(err)
+	}
 	if got, want := names(all(t, o)), []string{"first", "last"}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	if _, err := o.Attempt(t.Context(), poison, "again"); !errors.Is(err, ErrNotFound) {
+	if _, err := o.Attempt(t.Context(), poison); !errors.Is(err, ErrNotFound) {
 		t.Errorf("an attempt of what is gone: %v", err)
 	}
 	o.Close()
@@ -47,7 +47,7 @@ func TestAMessageIsSetAsideAfterMaxAttemptsAndCanBePutBack(t *testing.T) {
 	if err != nil || len(list) != 1 {
 		t.Fatalf("set aside: %+v, %v", list, err)
 	}
-	if e := list[0]; e.Record.Message.ID != "poison" || !strings.Contains(e.Cause, "the hub closed the connection (3 attempts)") ||
+	if e := list[0]; e.Record.Message.ID != "poison" || e.Cause != "the hub closed the connection" || e.Record.Attempts != 3 ||
 		!e.Moment.Equal(clock.now()) || e.Damage != "" {
 		t.Errorf("%+v", e)
 	}
