@@ -149,7 +149,7 @@ func kind(env environment) edge.Kind {
 		Settings: func() any {
 			return &Settings{
 				Source: SourceDirectory, Path: "/var/lib/tuxwatch/pictures", Format: string(v4l2.Auto),
-				Width: 640, Height: 480, Quality: 90, MaxPictureBytes: 8 << 20, StallTimeout: 10 * time.Second,
+				Width: 640, Height: 480, Quality: 90, MaxPictureBytes: 10 << 20, StallTimeout: 10 * time.Second,
 			}
 		},
 		Properties: func() any { return &Properties{FramesPerSecond: 1} },

@@ -712,8 +712,20 @@ func TestRateIsLimited(t *testing.T) {
 	if took := time.Since(began); took < 450*time.Millisecond {
 		t.Errorf("30 pictures were taken in %v", took)
 	}
+	// Taking over its own connection gives a camera no fresh start.
+	c = dial(t, r, nil)
+	began = time.Now()
+	for range 10 {
+		last = c.Publish("t", 1, false, other(t))
+	}
+	if err := done(last); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took < 250*time.Millisecond {
+		t.Errorf("10 more pictures were taken in %v", took)
+	}
 	r.Eventually(func(s edge.ModuleStatus) bool {
-		return s.Counters["pictures_classified"] == 30 && s.Counters["pictures_delayed"] > 0
+		return s.Counters["pictures_classified"] == 40 && s.Counters["pictures_delayed"] > 0
 	})
 }
 
@@ -728,7 +740,7 @@ func TestStopWhileBusy(t *testing.T) {
 		case blocked <- true:
 		default:
 		}
-		return busy
+		return errBusy
 	})
 	token := c.Publish("t", 1, false, penguin(t))
 	<-blocked

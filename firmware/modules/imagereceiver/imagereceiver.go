@@ -119,10 +119,10 @@ type Properties struct {
 // Validate checks that there can be alerts.
 func (p *Properties) Validate() error {
 	if strings.TrimSpace(p.Label) == "" {
-		return errors.New("Label: name one of the model's labels, such as penguin")
+		return errors.New("the Label is empty: name one of the model's labels, such as penguin")
 	}
 	if !(p.Threshold >= 0 && p.Threshold < 1) {
-		return fmt.Errorf("Threshold: %v is not a probability from 0 to below 1", p.Threshold)
+		return fmt.Errorf("the Threshold %v is not a probability from 0 to below 1", p.Threshold)
 	}
 	return nil
 }
@@ -150,7 +150,7 @@ func kind(classifier Classifier, env environment) edge.Kind {
 		Summary: "takes pictures over MQTT and alerts where the recognizer sees a penguin",
 		Settings: func() any {
 			return &Settings{
-				Listen: "127.0.0.1:1888", MaxPictureBytes: 8 << 20, MaxConnections: 16,
+				Listen: "127.0.0.1:1888", MaxPictureBytes: vision.DefaultMaxBytes, MaxConnections: 16,
 				MaxPicturesPerSecond: 10, BusyTimeout: 10 * time.Second,
 			}
 		},

@@ -204,11 +204,19 @@ func TestLabelAndThreshold(t *testing.T) {
 	}
 	send(140, true)
 	send(110, false)
-	if err := r.SetDesired(`{"Threshold":0.8}`); err != nil {
+	if err := r.SetDesired(`{"Threshold":0.6}`); err != nil {
 		t.Fatal(err)
 	}
 	send(140, false)
-	send(230, true)
+	if err := r.Send(Input, message.Message{Body: penguin(t)}); err != nil {
+		t.Fatal(err)
+	}
+	// The probability has to be above the threshold, not at it.
+	if err := r.SetDesired(fmt.Sprintf(`{"Threshold":%v}`, r.alert(t).Probability)); err != nil {
+		t.Fatal(err)
+	}
+	send(230, false)
+	send(235, true)
 	if err := r.SetDesired(`{"Label":"Other"}`); err != nil {
 		t.Fatal(err)
 	}

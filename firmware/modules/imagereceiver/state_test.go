@@ -14,7 +14,7 @@ import (
 	"tuxwatch/firmware/vision"
 )
 
-var busy = fmt.Errorf("%w: 4 pictures are waiting", vision.ErrBusy)
+var errBusy = fmt.Errorf("%w: 4 pictures are waiting", vision.ErrBusy)
 
 func TestDeliveries(t *testing.T) {
 	var d deliveries
@@ -153,5 +153,39 @@ func TestClip(t *testing.T) {
 	}
 	if got := clip("door\xff"); got != "door�" {
 		t.Error(got)
+	}
+}
+
+// What a client asks for is bounded when it connects.
+func TestClientsWishesAreBounded(t *testing.T) {
+	s := Kind(nil).Settings().(*Settings)
+	b := &broker{m: &module{settings: *s}, server: mqtt.New(&mqtt.Options{Logger: slog.New(slog.DiscardHandler)})}
+	h := &hook{b: b}
+	for _, c := range []struct {
+		version   byte
+		keepalive uint16
+		want      uint16
+		told      bool
+	}{
+		{4, 0, 0, false}, // TCP's keep-alive watches over it
+		{4, 60, 60, false},
+		{4, 65535, 43690, false}, // half as much more still fits into 16 bits
+		{5, 60, 60, false},
+		{5, 0, 300, true},
+		{5, 65535, 300, true},
+	} {
+		cl := b.server.NewClient(nil, "", "door", false)
+		cl.Properties.ProtocolVersion = c.version
+		cl.State.Keepalive = c.keepalive
+		cl.Properties.Will = mqtt.Will{Flag: 1, Retain: true, TopicName: "t", Payload: []byte("x")}
+		if err := h.OnConnect(cl, packets.Packet{}); err != nil {
+			t.Error(err)
+		}
+		if cl.State.Keepalive != c.want || cl.State.ServerKeepalive != c.told {
+			t.Errorf("version %d, %d s: became %d s, told: %v", c.version, c.keepalive, cl.State.Keepalive, cl.State.ServerKeepalive)
+		}
+		if cl.Properties.Will.Flag != 0 {
+			t.Error("the last will is kept")
+		}
 	}
 }
