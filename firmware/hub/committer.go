@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 )
 
 const (
@@ -15,8 +17,10 @@ const (
 	// together: that, not the disk's latency, decides the throughput.
 	maxBatch      = 512
 	maxBatchBytes = 8 << 20
-	// How many events wait for the committer before their readers have to.
-	commitQueue = 1024
+	// How many events, and how much of them in bytes, wait for the committer before
+	// devices have to: what the hub's memory is bounded by.
+	commitQueue      = 1024
+	commitQueueBytes = 32 << 20
 	// Events by age are removed this often, and at most so many at a time that
 	// devices do not feel it.
 	expireEvery = time.Minute
@@ -49,6 +53,7 @@ type committer struct {
 	retention Retention
 	log       *slog.Logger
 	queue     chan *pendingEvent
+	room      *semaphore.Weighted // bytes of events that are not stored yet
 
 	mu     sync.Mutex
 	stored chan struct{} // closed, and made anew, with every commit
@@ -60,7 +65,7 @@ type committer struct {
 // newCommitter brings the database within the retention, which may be another
 // one than when it was last open.
 func newCommitter(s *State, r Retention, log *slog.Logger) (*committer, error) {
-	c := &committer{state: s, retention: r, log: log, queue: make(chan *pendingEvent, commitQueue), stored: make(chan struct{})}
+	c := &committer{state: s, retention: r, log: log, queue: make(chan *pendingEvent, commitQueue), room: semaphore.NewWeighted(commitQueueBytes), stored: make(chan struct{})}
 	if err := s.read.QueryRow(`SELECT count(*), coalesce(sum(size), 0) FROM events`).Scan(&c.kept, &c.bytes); err != nil {
 		return nil, fmt.Errorf("count the stored events: %w", err)
 	}
@@ -73,10 +78,14 @@ func newCommitter(s *State, r Retention, log *slog.Logger) (*committer, error) {
 
 // put hands an event over; false when ctx ends first.
 func (c *committer) put(ctx context.Context, p *pendingEvent) bool {
+	if c.room.Acquire(ctx, int64(p.event.size())) != nil {
+		return false
+	}
 	select {
 	case c.queue <- p:
 		return true
 	case <-ctx.Done():
+		c.room.Release(int64(p.event.size()))
 		return false
 	}
 }
@@ -143,6 +152,7 @@ fill:
 		p.err = err
 		close(p.done)
 	}
+	c.room.Release(int64(size))
 	if err == nil {
 		c.mu.Lock()
 		close(c.stored)

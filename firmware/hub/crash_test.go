@@ -114,6 +114,8 @@ func TestAcknowledgedEventsSurviveKills(t *testing.T) {
 	for kill := range kills {
 		o := paho.NewClientOptions().AddBroker("tcp://" + addr).SetProtocolVersion(4).SetAutoReconnect(false).
 			SetClientID("pi").SetUsername("localhost/pi/?api-version=2021-04-12").SetPassword(token).SetConnectTimeout(patience)
+		// A publish that meets the end of the connection waits this long in the client.
+		o.SetWriteTimeout(100 * time.Millisecond)
 		lost := make(chan struct{})
 		o.SetConnectionLostHandler(func(paho.Client, error) { close(lost) })
 		c := paho.NewClient(o)

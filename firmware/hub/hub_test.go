@@ -82,7 +82,7 @@ type client struct {
 type clientOption func(*paho.ClientOptions)
 
 // options are those of device d at h, by the hub's documented rules.
-func options(t *testing.T, h *hub.Hub, d hub.Device, more ...clientOption) *paho.ClientOptions {
+func options(t testing.TB, h *hub.Hub, d hub.Device, more ...clientOption) *paho.ClientOptions {
 	t.Helper()
 	token, err := hub.NewSAS("localhost", d.ID, d.PrimaryKey, time.Now().Add(time.Hour))
 	if err != nil {

@@ -20,7 +20,7 @@ var ErrStateInUse = errors.New("the state folder is in use")
 
 // lockPatience is how long opening waits for another process to let go: a
 // command that works on the files needs less.
-const lockPatience = 3 * time.Second
+const lockPatience = time.Second
 
 // State is the hub's folder: device registry, twins, events and what waits for
 // devices, in a SQLite database. One process has it open at a time.

@@ -219,10 +219,12 @@ func TestRetention(t *testing.T) {
 			for _, b := range bodies {
 				all = append(all, &pendingEvent{event: Event{Device: "pi", Time: now(), Body: []byte(b)}, done: make(chan struct{})})
 			}
-			for _, p := range all[1:] {
-				c.queue <- p
+			for _, p := range all {
+				if !c.put(context.Background(), p) {
+					t.Fatal("not taken")
+				}
 			}
-			c.commit(all[0])
+			c.commit(<-c.queue)
 			for _, p := range all {
 				<-p.done
 				if p.err != nil {
@@ -271,21 +273,55 @@ func TestRetentionAtStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	store := func() *pendingEvent {
+		p := &pendingEvent{event: Event{Device: "pi", Time: time.Now()}, done: make(chan struct{})}
+		c.put(context.Background(), p)
+		c.commit(<-c.queue)
+		return p
+	}
 	for range 5 {
-		c.commit(&pendingEvent{event: Event{Device: "pi", Time: time.Now()}, done: make(chan struct{})})
+		store()
 	}
 	s.Close()
 	s = openForTest(t, dir, nil)
 	if c, err = newCommitter(s, Retention{Events: 1}, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
-	p := &pendingEvent{event: Event{Device: "pi", Time: time.Now()}, done: make(chan struct{})}
-	c.commit(p)
+	p := store()
 	if p.event.Seq != 6 || c.kept != 1 {
 		t.Errorf("number %d, %d kept", p.event.Seq, c.kept)
 	}
 	if last, err := s.LastSeq(); err != nil || last != 6 {
 		t.Errorf("last %d, %v", last, err)
+	}
+}
+
+// Events that wait for the database are bounded in bytes, and let go of when stored.
+func TestCommitterMemoryIsBounded(t *testing.T) {
+	s := openForTest(t, t.TempDir(), nil)
+	c, err := newCommitter(s, Retention{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	full, cancel := context.WithCancel(context.Background())
+	cancel()
+	body := make([]byte, MaxEventSize)
+	p := func() *pendingEvent {
+		return &pendingEvent{event: Event{Device: "pi", Body: body}, done: make(chan struct{})}
+	}
+	for i := range commitQueueBytes / MaxEventSize {
+		if !c.put(context.Background(), p()) {
+			t.Fatalf("event %d is not taken", i)
+		}
+	}
+	if c.put(full, p()) {
+		t.Error("one more than there is room for is taken")
+	}
+	for len(c.queue) > 0 {
+		c.commit(<-c.queue)
+	}
+	if !c.room.TryAcquire(commitQueueBytes) {
+		t.Error("room has not been given back")
 	}
 }
 

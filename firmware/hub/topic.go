@@ -12,20 +12,16 @@ import (
 
 // Topics of Azure IoT Hub's MQTT interface.
 const (
-	topicTwinGet       = "$iothub/twin/GET/"
-	topicTwinReported  = "$iothub/twin/PATCH/properties/reported/"
-	topicTwinDesired   = "$iothub/twin/PATCH/properties/desired/"
-	topicTwinResponse  = "$iothub/twin/res/"
-	topicMethodCall    = "$iothub/methods/POST/"
-	topicMethodAnswer  = "$iothub/methods/res/"
-	filterTwinResponse = topicTwinResponse + "#"
-	filterTwinDesired  = topicTwinDesired + "#"
-	filterMethods      = topicMethodCall + "#"
+	topicTwinGet      = "$iothub/twin/GET/"
+	topicTwinReported = "$iothub/twin/PATCH/properties/reported/"
+	topicTwinDesired  = "$iothub/twin/PATCH/properties/desired/"
+	topicTwinResponse = "$iothub/twin/res/"
+	topicMethodCall   = "$iothub/methods/POST/"
+	topicMethodAnswer = "$iothub/methods/res/"
 )
 
 func topicEvents(device string) string { return "devices/" + device + "/messages/events" }
 func topicBound(device string) string  { return "devices/" + device + "/messages/devicebound/" }
-func filterBound(device string) string { return topicBound(device) + "#" }
 
 // errTopic is for a topic that is not one of the device's own.
 var errTopic = errors.New("not a topic of this device")

@@ -16,13 +16,13 @@ import (
 	"tuxwatch/firmware/hub"
 )
 
-// reconnectEvery is how often the monitor looks whether the hub is back.
+// reconnectEvery is how often the monitor looks whether connected to the hub.
 const reconnectEvery = 250 * time.Millisecond
 
 type monitorFlags struct {
-	json, fromStart bool
-	device, since   string
-	count           int
+	json, fromStart, wait bool
+	device, since         string
+	count                 int
 }
 
 func (a *app) monitorCommand() *cobra.Command {
@@ -40,6 +40,7 @@ the hub is restarted, and goes on with the event after the last one it printed.`
 	f.StringVar(&flags.device, "device", "", "only the events of the device with this `ID`")
 	f.StringVar(&flags.since, "since", "", "begin with stored events from this `time` on: 2026-11-22T11:02:03Z, or 10m for ten minutes ago")
 	f.BoolVar(&flags.fromStart, "from-start", false, "begin with every event that is stored")
+	f.BoolVar(&flags.wait, "wait", false, "wait for a hub that is not running yet")
 	f.IntVar(&flags.count, "count", 0, "end after this `number` of events")
 	cmd.MarkFlagsMutuallyExclusive("since", "from-start")
 	_ = cmd.RegisterFlagCompletionFunc("device", a.completeDevice)
@@ -83,15 +84,15 @@ func (a *app) monitor(cmd *cobra.Command, flags monitorFlags) error {
 	}
 	ctx := cmd.Context()
 	client := hub.NewClient(a.state)
-	printed, waiting := 0, false
+	printed, connected, waiting := 0, flags.wait, false
 	for {
 		for s, err := range client.Events(ctx, from, filter, true) {
 			if errors.Is(err, hub.ErrNotRunning) {
-				if from == nil { // it never was there
+				if !connected {
 					return a.needsHub(err)
 				}
 				if !waiting {
-					fmt.Fprintln(cmd.ErrOrStderr(), "tuxhub: the hub has gone; waiting for it")
+					fmt.Fprintln(cmd.ErrOrStderr(), "tuxhub: the hub is not running; waiting for it")
 					waiting = true
 				}
 				break
@@ -100,9 +101,10 @@ func (a *app) monitor(cmd *cobra.Command, flags monitorFlags) error {
 				return err
 			}
 			cursor := s.Cursor
-			if s.Event == nil { // connected
+			if s.Event == nil {
+				connected = true
 				if waiting {
-					fmt.Fprintln(cmd.ErrOrStderr(), "tuxhub: the hub is back")
+					fmt.Fprintln(cmd.ErrOrStderr(), "tuxhub: connected to the hub")
 					waiting = false
 				}
 			} else {

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tuxwatch/firmware/hub"
+	"tuxwatch/firmware/version"
 )
 
 // app holds the flags that every command has.
@@ -28,7 +29,7 @@ func newRoot() *cobra.Command {
 		Long: `tuxhub is a cloud hub in one program: Azure IoT Hub's device interface over
 MQTT 3.1.1, with its state in one folder. Start it with "tuxhub serve", register
 a device with "tuxhub device add ID", and watch with "tuxhub monitor".`,
-		Version:       version,
+		Version:       version.Long("tuxhub"),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
@@ -36,6 +37,7 @@ a device with "tuxhub device add ID", and watch with "tuxhub monitor".`,
 			return cmd.Help()
 		},
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.PersistentFlags().StringVar(&a.state, "state", hub.DefaultState(), "`folder` of the hub's state; $TUXHUB_STATE sets the default")
 	_ = root.MarkPersistentFlagDirname("state")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
