@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -71,13 +72,26 @@ func checkSums(dir string) error {
 		if !found || err != nil || len(want) != sha256.Size || !filepath.IsLocal(name) {
 			return fmt.Errorf("%s: %q is not a line of sha256sum", sumsFile, line)
 		}
-		content, err := os.ReadFile(filepath.Join(dir, name))
+		got, err := sumOf(filepath.Join(dir, name))
 		if err != nil {
 			return fmt.Errorf("%s: %w", sumsFile, err)
 		}
-		if got := sha256.Sum256(content); !bytes.Equal(got[:], want) {
+		if !bytes.Equal(got, want) {
 			return fmt.Errorf("%s is damaged or was changed: its SHA-256 sum is not that in %s (delete that file if the change is meant)", name, sumsFile)
 		}
 	}
 	return nil
+}
+
+func sumOf(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	hash := sha256.New()
+	if _, err := io.Copy(hash, f); err != nil {
+		return nil, err
+	}
+	return hash.Sum(nil), nil
 }

@@ -16,6 +16,7 @@ import "C"
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -117,16 +118,13 @@ func (r *Runtime) Library() string { return r.path }
 
 // Open loads a .tflite file.
 func (r *Runtime) Open(file string, threads int) (vision.Model, error) {
-	content, err := os.ReadFile(file)
+	content, size, err := read(file)
 	if err != nil {
-		return nil, fmt.Errorf("opening model: %w", err)
-	}
-	if len(content) == 0 {
-		return nil, fmt.Errorf("opening model %s: %s: the file is empty", file, statusText(statusInvalidModel))
+		return nil, fmt.Errorf("opening model %s: %w", file, err)
 	}
 	var failure C.lrt_error
 	opening.Lock()
-	handle := C.lrt_open(r.lib, unsafe.Pointer(unsafe.SliceData(content)), C.size_t(len(content)), C.int(max(threads, 1)), &failure)
+	handle := C.lrt_open(r.lib, content, C.size_t(size), C.int(max(threads, 1)), &failure)
 	opening.Unlock()
 	if handle == nil {
 		return nil, fmt.Errorf("opening model %s: %w", file, failed(&failure))
@@ -139,6 +137,40 @@ func (r *Runtime) Open(file string, threads int) (vision.Model, error) {
 		m.outputs = append(m.outputs, describe(C.lrt_output(handle, i)))
 	}
 	return m, nil
+}
+
+// read reads a file into memory that lrt_open takes over: a model is too large to
+// lie in Go's heap as well, if only for a moment.
+func read(file string) (content unsafe.Pointer, size int64, err error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, 0, withoutPath(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, 0, withoutPath(err)
+	}
+	if size = info.Size(); size == 0 {
+		return nil, 0, fmt.Errorf("%s: the file is empty", statusText(statusInvalidModel))
+	}
+	if content = C.lrt_content(C.size_t(size)); content == nil {
+		return nil, 0, errors.New("out of memory")
+	}
+	if _, err := io.ReadFull(f, unsafe.Slice((*byte)(content), size)); err != nil {
+		C.free(content)
+		return nil, 0, withoutPath(err)
+	}
+	return content, size, nil
+}
+
+// withoutPath drops the file's name from an error, where it is said already.
+func withoutPath(err error) error {
+	var onPath *os.PathError
+	if errors.As(err, &onPath) {
+		return fmt.Errorf("%s: %w", onPath.Op, onPath.Err)
+	}
+	return err
 }
 
 func describe(t *C.lrt_tensor) vision.Tensor {

@@ -1,6 +1,7 @@
 #include "runtime.h"
 
 #include <dlfcn.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -202,13 +203,7 @@ static int set_threads(lrt_model *m, int threads, lrt_error *err) {
   return 0;
 }
 
-static int open_model(lrt_model *m, const void *content, size_t size, int threads, lrt_error *err) {
-  if (posix_memalign(&m->content, 64, size == 0 ? 1 : size) != 0) {
-    m->content = NULL;
-    fail(err, "out of memory", 0);
-    return -1;
-  }
-  if (size > 0) memcpy(m->content, content, size);
+static int open_model(lrt_model *m, size_t size, int threads, lrt_error *err) {
   const LiteRtEnvOption quiet = {
       .tag = kEnvOptionMinLoggerSeverity,
       .value = {.type = kAnyTypeInt, .int_value = kLogSeverityError},
@@ -232,14 +227,20 @@ static void keep_complaint(char *log, size_t size, lrt_error *err) {
   snprintf(err->text, sizeof err->text, "%s", last);
 }
 
-lrt_model *lrt_open(lrt_library *lib, const void *content, size_t size, int threads,
-                    lrt_error *err) {
+void *lrt_content(size_t size) {
+  void *memory = NULL;
+  return posix_memalign(&memory, 64, size) == 0 ? memory : NULL;
+}
+
+lrt_model *lrt_open(lrt_library *lib, void *content, size_t size, int threads, lrt_error *err) {
   lrt_model *m = calloc(1, sizeof *m);
   if (m == NULL) {
+    free(content);
     fail(err, "out of memory", 0);
     return NULL;
   }
   m->lib = lib;
+  m->content = content;
 
   // LiteRT has no way to turn off that it announces its delegate, and writes
   // there what would make a good error message. stderr is a variable in glibc
@@ -248,7 +249,7 @@ lrt_model *lrt_open(lrt_library *lib, const void *content, size_t size, int thre
   size_t log_size = 0;
   FILE *before = stderr, *memory = open_memstream(&log, &log_size);
   if (memory != NULL) stderr = memory;
-  bool ok = open_model(m, content, size, threads, err) == 0;
+  bool ok = open_model(m, size, threads, err) == 0;
   if (!ok) {
     lrt_close(m);
     m = NULL;
@@ -300,4 +301,5 @@ void lrt_close(lrt_model *m) {
   if (m->environment != NULL) m->lib->LiteRtDestroyEnvironment(m->environment);
   free(m->content);
   free(m);
+  malloc_trim(0);  // a model takes megabytes, which glibc would keep for itself
 }

@@ -34,18 +34,22 @@ typedef struct lrt_model lrt_model;
 // unloaded. Returns NULL and fills err on failure.
 lrt_library *lrt_load(const char *path, lrt_error *err);
 
-// lrt_open copies a model, the content of a .tflite file, and compiles it for
-// the processor, to run with so many threads. Dimensions that the model leaves
-// open (its batch) are set to 1.
+// lrt_content allocates memory for the content of a .tflite file, NULL if there
+// is none; lrt_open takes it over.
+void *lrt_content(size_t size);
+
+// lrt_open compiles a model for the processor, to run with so many threads. The
+// content is freed with the model, or here when it fails. Dimensions that the
+// model leaves open (its batch) are set to 1.
 //
-// The content is copied rather than mapped for two reasons: LiteRT checks the
+// The file is read rather than mapped for two reasons: LiteRT checks the
 // structure of a model in memory, but not of one in a file, and crashes on some
 // truncated files; and a file that is overwritten in place would change under
 // the running model.
 //
 // What LiteRT writes to the standard error stream meanwhile goes into err
 // instead, so only one thread at a time may call it.
-lrt_model *lrt_open(lrt_library *lib, const void *content, size_t size, int threads,
+lrt_model *lrt_open(lrt_library *lib, void *content, size_t size, int threads,
                     lrt_error *err);
 
 int lrt_inputs(const lrt_model *m);
