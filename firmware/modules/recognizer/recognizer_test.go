@@ -321,7 +321,7 @@ func TestPortTaken(t *testing.T) {
 func TestNoListener(t *testing.T) {
 	service := newService(t)
 	h := edgetest.Start(t, Kind(service), settings(func(s *Settings) { s.Listen = "" }), "")
-	h.Eventually(func(s edge.ModuleStatus) bool { return s.Healthy })
+	h.Eventually(func(s edge.ModuleStatus) bool { return s.Healthy && s.Reported["model"] != nil })
 	if h.Status().Reported["address"] != nil {
 		t.Error("it listens")
 	}
