@@ -124,7 +124,6 @@ func (r *recognizer) Run(ctx context.Context, c *edge.Client) error {
 	defer r.service.Unload()
 	c.HandleMethod("reload", func(ctx context.Context, _ json.RawMessage) (int, any) { return r.reload(ctx) })
 
-	r.note(thatModel, errors.New("it is not loaded yet"))
 	if err := r.load(ctx); err != nil {
 		r.note(thatModel, err)
 		c.Go(r.loadLater)
