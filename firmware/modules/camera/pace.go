@@ -105,14 +105,27 @@ func (s *slot) put(p picture) (replaced bool) {
 
 // take waits for a picture and takes it.
 func (s *slot) take(ctx context.Context) (picture, error) {
-	select {
-	case <-s.ready:
-	case <-ctx.Done():
-		return picture{}, ctx.Err()
+	for {
+		select {
+		case <-s.ready:
+		case <-ctx.Done():
+			return picture{}, ctx.Err()
+		}
+		if p, ok := s.grab(); ok {
+			return p, nil
+		}
+		// The token was that of a picture which was put while the one before
+		// was being taken, and was taken in its place.
 	}
+}
+
+func (s *slot) grab() (picture, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.picture == nil {
+		return picture{}, false
+	}
 	p := *s.picture
 	s.picture = nil
-	return p, nil
+	return p, true
 }
