@@ -55,12 +55,16 @@ type Connection struct {
 	limiter *rate.Limiter
 	now     func() time.Time // wall clock
 
+	lookEvery  time.Duration // for changed credentials, after a refusal
+	twinTiming twinTiming
+
 	mu    sync.Mutex
 	state State
 
-	// Between connections, only Run's goroutine; during one, its session's.
+	// Run's goroutine uses these between connections; during one they are
+	// guarded by the session's lock.
 	suspect suspect
-	// inFlight are the records that were in flight when a connection ended.
+	// resend are the records that were in flight when a connection ended.
 	resend map[outbox.ID]struct{}
 }
 
@@ -77,7 +81,10 @@ func New(config Config, out *outbox.Outbox, device Device, log *slog.Logger) (*C
 		log:     log,
 		limiter: rate.NewLimiter(rate.Inf, 1),
 		now:     time.Now,
-		resend:  map[outbox.ID]struct{}{},
+
+		lookEvery:  2 * time.Second,
+		twinTiming: defaultTwinTiming,
+		resend:     map[outbox.ID]struct{}{},
 	}
 	if config.MaxRate > 0 {
 		c.limiter = rate.NewLimiter(rate.Limit(config.MaxRate), max(1, int(config.MaxRate/10)))
@@ -167,7 +174,7 @@ func (c *Connection) pause(ctx context.Context, pause time.Duration, refused boo
 	defer timer.Stop()
 	files := c.config.secretFiles()
 	before := fingerprint(files)
-	look := time.NewTicker(2 * time.Second)
+	look := time.NewTicker(c.lookEvery)
 	defer look.Stop()
 	for {
 		select {

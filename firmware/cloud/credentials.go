@@ -99,7 +99,7 @@ func parseConnectionString(text string) (connectionString, error) {
 // IoT Hub using shared access signatures", structure of a SAS token): the
 // signature is over the encoded resource, a newline and the expiry.
 func sasToken(host, device string, key []byte, expiry time.Time) string {
-	resource := url.QueryEscape(host + "/devices/" + device)
+	resource := encodeProperty(host + "/devices/" + device)
 	end := strconv.FormatInt(expiry.Unix(), 10)
 	mac := hmac.New(sha256.New, key)
 	mac.Write([]byte(resource + "\n" + end))

@@ -39,7 +39,7 @@ type State struct {
 	Error  string `json:"error,omitempty"`
 	Remedy string `json:"remedy,omitempty"`
 	// NextAttempt is when the connection is tried again, Failures how often it
-	// failed in a row.
+	// failed or was lost since one last held for backoff.stable_after.
 	NextAttempt time.Time `json:"next_attempt,omitzero"`
 	Failures    int       `json:"failures,omitempty"`
 	// TokenExpires is when the token of this connection ends.

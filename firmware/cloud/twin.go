@@ -71,28 +71,29 @@ func (t *twin) resync() {
 	}
 }
 
-const (
-	// twinTimeout is how long an answer may take.
-	twinTimeout = 30 * time.Second
-	// twinPause is how long to wait after the hub could not do it now, first and
-	// at most.
-	twinPause    = 2 * time.Second
-	twinMaxPause = 2 * time.Minute
-)
+// twinTiming says how long to wait.
+type twinTiming struct {
+	answer   time.Duration // for an answer of the hub
+	pause    time.Duration // first, after the hub could not do it now
+	maxPause time.Duration
+}
+
+var defaultTwinTiming = twinTiming{answer: 30 * time.Second, pause: 2 * time.Second, maxPause: 2 * time.Minute}
 
 // run is a loop around what is known and what is asked: at any time at most
 // one request is on its way.
 func (t *twin) run(ctx context.Context) error {
 	var (
-		version int64       // of the desired properties that the device has
-		newest  int64       // version that was seen
-		known   bool        // whether the hub's twin is known in this connection
-		hub     = object{}  // reported properties as the hub has them
-		pending string      // request id of the request on its way
-		sent    object      // what was sent with it; nil for GET
-		refused object      // reported properties that the hub will not take
-		pause   = twinPause // before the next try
-		dirty   = true      // the reported properties may differ
+		version int64      // of the desired properties that the device has
+		newest  int64      // version that was seen
+		known   bool       // whether the hub's twin is known in this connection
+		hub     = object{} // reported properties as the hub has them
+		pending string     // request id of the request on its way
+		sent    object     // what was sent with it; nil for GET
+		refused object     // reported properties that the hub will not take
+		timing  = t.session.connection.twinTiming
+		pause   = timing.pause // before the next try
+		dirty   = true         // the reported properties may differ
 	)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -103,7 +104,7 @@ func (t *twin) run(ctx context.Context) error {
 		t.session.connection.update(func(s *State) { s.TwinError = fmt.Sprintf("%s: %v", what, err) })
 		pending, sent, waiting = "", nil, true
 		timer.Reset(pause)
-		pause = min(2*pause, twinMaxPause)
+		pause = min(2*pause, timing.maxPause)
 	}
 	ask := func() {
 		if pending != "" || waiting {
@@ -117,7 +118,7 @@ func (t *twin) run(ctx context.Context) error {
 				return
 			}
 			pending, sent = rid, nil
-			timer.Reset(twinTimeout)
+			timer.Reset(timing.answer)
 			return
 		}
 		if !dirty {
@@ -145,10 +146,10 @@ func (t *twin) run(ctx context.Context) error {
 			return
 		}
 		pending, sent = rid, reported
-		timer.Reset(twinTimeout)
+		timer.Reset(timing.answer)
 	}
 	inStep := func() {
-		pause = twinPause
+		pause = timing.pause
 		t.session.connection.update(func(s *State) { s.TwinError = "" })
 	}
 	for {
@@ -171,7 +172,7 @@ func (t *twin) run(ctx context.Context) error {
 				// It may have arrived or not; only the hub knows what it has.
 				known = false
 			}
-			failed(what, fmt.Errorf("no answer within %v", twinTimeout))
+			failed(what, fmt.Errorf("no answer within %v", timing.answer))
 		case p := <-t.patches:
 			newest = max(newest, p.version)
 			switch {
