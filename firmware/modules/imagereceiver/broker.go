@@ -23,6 +23,7 @@ type broker struct {
 	ctx      context.Context // of serve; ends what hooks wait for
 
 	deliveries deliveries
+	log        gate
 
 	mu          sync.Mutex
 	connections map[net.Conn]bool
@@ -57,7 +58,7 @@ func newBroker(m *module, password string) *broker {
 	b.server = mqtt.New(&mqtt.Options{
 		Capabilities:            capabilities,
 		ClientNetReadBufferSize: 16 << 10,
-		Logger:                  slog.New(brokerLog{m.c.Log().Handler()}),
+		Logger:                  slog.New(brokerLog{m.c.Log().Handler(), &b.log}),
 		// What it publishes there nobody can subscribe to; gathering it stops
 		// the world.
 		SysTopicResendInterval: math.MaxInt32,
@@ -93,6 +94,7 @@ func (b *broker) serve(ctx context.Context, listener net.Listener) error {
 	b.mu.Unlock()
 	inside.Wait()
 	b.server.Close()
+	b.log.close()
 	return err
 }
 
@@ -191,7 +193,23 @@ func (b *broker) forgetOldest() {
 // brokerLog passes on what the broker says, at the lowest level, for what
 // matters is logged here in its own words, and without the packets, which hold
 // pictures and passwords.
-type brokerLog struct{ slog.Handler }
+type brokerLog struct {
+	slog.Handler
+	gate *gate
+}
+
+// gate closes a brokerLog: the broker's housekeeping goes on, and has things to
+// say, for a moment after it was closed.
+type gate struct {
+	mu     sync.Mutex
+	closed bool
+}
+
+func (g *gate) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = true
+}
 
 func (l brokerLog) Enabled(ctx context.Context, _ slog.Level) bool {
 	return l.Handler.Enabled(ctx, slog.LevelDebug)
@@ -207,11 +225,18 @@ func (l brokerLog) Handle(ctx context.Context, r slog.Record) error {
 		}
 		return true
 	})
+	l.gate.mu.Lock()
+	defer l.gate.mu.Unlock()
+	if l.gate.closed {
+		return nil
+	}
 	return l.Handler.Handle(ctx, plain)
 }
 
 func (l brokerLog) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return brokerLog{l.Handler.WithAttrs(attrs)}
+	return brokerLog{l.Handler.WithAttrs(attrs), l.gate}
 }
 
-func (l brokerLog) WithGroup(name string) slog.Handler { return brokerLog{l.Handler.WithGroup(name)} }
+func (l brokerLog) WithGroup(name string) slog.Handler {
+	return brokerLog{l.Handler.WithGroup(name), l.gate}
+}

@@ -94,7 +94,8 @@ func TestComplaintsOncePerBurst(t *testing.T) {
 
 func TestBrokerLogHoldsNoPackets(t *testing.T) {
 	var text bytes.Buffer
-	log := slog.New(brokerLog{slog.NewTextHandler(&text, &slog.HandlerOptions{Level: slog.LevelDebug})}).With("hook", "x")
+	var door gate
+	log := slog.New(brokerLog{slog.NewTextHandler(&text, &slog.HandlerOptions{Level: slog.LevelDebug}), &door}).With("hook", "x")
 	log.Warn("error processing packet", "error", "bad", "pk", packets.Packet{Payload: []byte("secret picture")})
 	log.WithGroup("g").Error("failed publishing packet", "packet", &packets.Packet{Payload: []byte("secret picture")}, "client", "door")
 	if got := text.String(); strings.Contains(got, "pk=") || strings.Contains(got, "packet=") || strings.Contains(got, "level=WARN") ||
@@ -102,9 +103,11 @@ func TestBrokerLogHoldsNoPackets(t *testing.T) {
 		t.Error(got)
 	}
 	text.Reset()
-	slog.New(brokerLog{slog.NewTextHandler(&text, nil)}).Error("loud")
+	door.close()
+	log.Warn("late")
+	slog.New(brokerLog{slog.NewTextHandler(&text, nil), new(gate)}).Error("loud")
 	if text.Len() > 0 {
-		t.Errorf("without debugging: %s", &text)
+		t.Errorf("after the end, or without debugging: %s", &text)
 	}
 }
 
