@@ -1,9 +1,11 @@
 package hub_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -154,4 +156,29 @@ func TestStreamAcrossRestarts(t *testing.T) {
 			t.Errorf("of another hub: %q", bodies)
 		}
 	})
+}
+
+// The API over TCP streams events as the control socket does.
+func TestEventsOverHTTP(t *testing.T) {
+	h := start(t, hub.Options{Listen: "127.0.0.1:0", HTTPListen: "127.0.0.1:0"})
+	dev := connect(t, h, addDevice(t, h, "pi"))
+	req, err := http.NewRequestWithContext(ctx(t), http.MethodGet, "http://"+h.HTTPAddr()+"/v1/events?follow=1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	if !lines.Scan() || !strings.Contains(lines.Text(), `"after":0`) {
+		t.Fatalf("first line %s, %v", lines.Text(), lines.Err())
+	}
+	dev.send("", "now")
+	if !lines.Scan() || !strings.Contains(lines.Text(), `"body":"now"`) || !strings.Contains(lines.Text(), `"seq":1`) {
+		t.Errorf("event %s, %v", lines.Text(), lines.Err())
+	}
 }

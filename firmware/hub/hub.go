@@ -179,6 +179,9 @@ func (h *Hub) Serve(ctx context.Context) error {
 	h.mu.Lock()
 	if h.served {
 		h.mu.Unlock()
+		if h.closing.Err() != nil {
+			return nil // Close was quicker
+		}
 		return errors.New("the hub has been served already")
 	}
 	h.served = true

@@ -3,8 +3,10 @@ package hub
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -74,11 +76,23 @@ func (l *listener) Serve(establish listeners.EstablishFn) {
 			defer l.remove(c)
 			// The broker sets its own deadlines once CONNECT is through.
 			_ = nc.SetDeadline(time.Now().Add(connectTime))
-			err := establish(l.id, c)
+			err := l.run(c, establish)
 			nc.Close()
 			l.hook.disconnected(c, err)
 		}()
 	}
+}
+
+// run has the broker serve one connection. What a device sends must not end the
+// hub for the others, whatever is wrong in whose code.
+func (l *listener) run(c *conn, establish listeners.EstablishFn) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			l.log.Error("panic while serving a connection", "remote", c.RemoteAddr(), "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return establish(l.id, c)
 }
 
 func (l *listener) add(c *conn) bool {

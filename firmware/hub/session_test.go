@@ -2,6 +2,7 @@ package hub_test
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -272,6 +273,18 @@ func TestCloudToDevice(t *testing.T) {
 	if m := next(t, arrived); string(m.Payload()) != "3" {
 		t.Errorf("message while connected %s", m.Payload())
 	}
+	db, err := sql.Open("sqlite3", "file:"+filepath.Join(h.Dir(), "hub.db")+"?mode=ro&_busy_timeout=10000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	eventually(t, "all three are acknowledged", func() bool {
+		var n int
+		if err := db.QueryRow(`SELECT count(*) FROM bound`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n == 0
+	})
 	c.Disconnect(100)
 
 	// Acknowledged ones do not come again; one whose time is up does not come at all.

@@ -448,11 +448,14 @@ func TestSocketInADeepFolder(t *testing.T) {
 	if st, err := NewClient(dir).Status(context.Background()); err != nil || st.CAFile != CAFile(dir) {
 		t.Errorf("status %+v, %v", st, err)
 	}
+	if err := h.Serve(context.Background()); err == nil {
+		t.Error("served twice")
+	}
 	if err := errors.Join(h.Close(), <-served, h.Close()); err != nil {
 		t.Error(err)
 	}
-	if err := h.Serve(context.Background()); err == nil {
-		t.Error("served twice")
+	if err := h.Serve(context.Background()); err != nil {
+		t.Errorf("serve after close: %v", err)
 	}
 	if _, err := NewClient(dir).Status(context.Background()); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("after it ended: %v", err)
