@@ -216,12 +216,13 @@ func secret(keys []string) bool {
 	if strings.HasSuffix(last, "_file") {
 		return false
 	}
-	for _, word := range []string{"password", "connection_string", "secret", "token", "shared_access_key"} {
+	for _, word := range []string{"password", "connection_string", "secret", "shared_access_key"} {
 		if strings.Contains(last, word) {
 			return true
 		}
 	}
-	return last == "key" || strings.HasSuffix(last, "_key")
+	word := last[strings.LastIndex(last, "_")+1:]
+	return word == "key" || word == "token"
 }
 
 // Text writes the value in one line, as the file would have it.

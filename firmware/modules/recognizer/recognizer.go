@@ -37,12 +37,12 @@ type Settings struct {
 	// reaches it may use it: there is no password.
 	Listen string `yaml:"listen"`
 	// MaxPictureBytes is the largest picture file.
-	MaxPictureBytes int `yaml:"maxPictureBytes"`
+	MaxPictureBytes int `yaml:"max_picture_bytes"`
 	// MaxPicturePixels is the largest width × height of a picture.
-	MaxPicturePixels int `yaml:"maxPicturePixels"`
+	MaxPicturePixels int `yaml:"max_picture_pixels"`
 	// MaxWaiting is how many pictures may wait, from HTTP and other modules
 	// together, before more are refused.
-	MaxWaiting int `yaml:"maxWaiting"`
+	MaxWaiting int `yaml:"max_waiting"`
 }
 
 // DefaultListen is where the HTTP interface is unless configured otherwise: the
@@ -72,13 +72,13 @@ func (s *Settings) Validate() error {
 			return fmt.Errorf("listen: port %q is not a number between 0 and 65535", port)
 		}
 	}
-	for name, value := range map[string]int{"maxPictureBytes": s.MaxPictureBytes, "maxPicturePixels": s.MaxPicturePixels} {
+	for name, value := range map[string]int{"max_picture_bytes": s.MaxPictureBytes, "max_picture_pixels": s.MaxPicturePixels} {
 		if value < 1 {
 			return fmt.Errorf("%s: %d is not more than 0", name, value)
 		}
 	}
 	if s.MaxWaiting < 0 {
-		return fmt.Errorf("maxWaiting: %d is less than 0", s.MaxWaiting)
+		return fmt.Errorf("max_waiting: %d is less than 0", s.MaxWaiting)
 	}
 	return nil
 }

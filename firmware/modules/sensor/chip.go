@@ -134,7 +134,7 @@ func checkPlain(s Source) error {
 
 func checkNoLM75(s Source) error {
 	if s.Extended || s.OneShot || s.Rate != 0 || s.Alert != nil {
-		return fmt.Errorf("extended, oneShot, rate and alert are not for a %s", s.Driver)
+		return fmt.Errorf("extended, one_shot, rate and alert are not for a %s", s.Driver)
 	}
 	return nil
 }

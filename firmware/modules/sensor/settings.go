@@ -41,7 +41,7 @@ type Source struct {
 	Rate float64 `yaml:"rate,omitempty"`
 	// OneShot keeps a tmp102 or tmp105 shut down between readings, which saves
 	// power and self-heating. Its ALERT pin does not work then.
-	OneShot bool `yaml:"oneShot,omitempty"`
+	OneShot bool `yaml:"one_shot,omitempty"`
 	// Alert sets what the ALERT pin of a tmp102, tmp105 or lm75 does, which works
 	// without tuxwatch: for a lamp, a buzzer or a relay.
 	Alert *AlertPin `yaml:"alert,omitempty"`

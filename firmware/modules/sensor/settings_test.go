@@ -59,8 +59,8 @@ func TestSettingsAreRefused(t *testing.T) {
 		`machine: {driver: tmp105, resolution: 13}`:                            "no resolution of 13",
 		`machine: {driver: mcp9808, resolution: 13}`:                           "no resolution of 13",
 		`machine: {driver: bmp280, resolution: 12}`:                            "no choice of resolution",
-		`machine: {driver: lm75, oneShot: true}`:                               "no one-shot",
-		`machine: {driver: bme280, oneShot: true}`:                             "not for a bme280",
+		`machine: {driver: lm75, one_shot: true}`:                              "no one-shot",
+		`machine: {driver: bme280, one_shot: true}`:                            "not for a bme280",
 		`machine: {driver: mcp9808, alert: {high: 30}}`:                        "not for a mcp9808",
 		`machine: {driver: tmp102, rate: 2}`:                                   "cannot measure at 2Hz",
 		`machine: {driver: tmp105, alert: {mode: loud}}`:                       "comparator or interrupt",
@@ -83,7 +83,7 @@ func TestSettingsAreRefused(t *testing.T) {
 }
 
 func TestAlertPinReachesTheDriver(t *testing.T) {
-	s := parse(t, "machine: {driver: tmp102, oneShot: true, rate: 0.25, alert: {high: 30.5, low: -10, mode: interrupt, active: high, faults: 4}}")
+	s := parse(t, "machine: {driver: tmp102, one_shot: true, rate: 0.25, alert: {high: 30.5, low: -10, mode: interrupt, active: high, faults: 4}}")
 	got, err := s.Machine.lm75Opts(lm75.TMP102)
 	if err != nil {
 		t.Fatal(err)
