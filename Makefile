@@ -4,6 +4,9 @@ GO ?= go
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GOFILES := $(shell git ls-files '*.go')
 SCRIPTS := $(shell git ls-files scripts .ci | xargs -r grep -lE '^\#!.*(bash|/sh)' 2>/dev/null)
+PYTHON := $(shell git ls-files '*.py' | grep -v '^models/')
+RUFF := build/model-venv-test/bin/ruff
+RUFFLAGS := --quiet --no-cache --config models/pyproject.toml
 LDFLAGS := -s -w -X tuxwatch/firmware/version.release=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
@@ -20,22 +23,21 @@ build: ## programs in build/bin, with the TensorFlow Lite library in build/lib
 run: build ## everything on this machine: hub, daemon, simulated sensor, sample pictures (options: make run ARGS='--help')
 	@scripts/run $(ARGS)
 
-lint: ## formatting, vet, staticcheck, shellcheck, ruff
+lint: ## formatting, vet, staticcheck, shellcheck, ruff, the model's Python tests
 	@scripts/setup build check
 	@unformatted=$$(gofmt -l $(GOFILES)); [ -z "$$unformatted" ] || { echo "gofmt: please format: $$unformatted"; exit 1; }
 	$(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
 	shellcheck $(SCRIPTS)
-	build/python/bin/ruff check --quiet models scripts firmware
-	build/python/bin/ruff format --quiet --check models scripts firmware
+	models/run check
+	$(RUFF) check $(RUFFLAGS) $(PYTHON)
+	$(RUFF) format --check $(RUFFLAGS) $(PYTHON)
 
 check: build lint ## linters and the quick tests, race detector on (two minutes)
 	$(GO) test -race -short ./...
-	build/python/bin/python -m pytest -q models
 
 test: build lint ## every test
 	$(GO) test -race -timeout 30m ./...
-	build/python/bin/python -m pytest -q models
 	@scripts/fuzz 5s
 
 fuzz: ## each fuzz target for a minute
