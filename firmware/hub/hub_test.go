@@ -267,3 +267,22 @@ func TestPipelinedEventsInOrder(t *testing.T) {
 		t.Errorf("stats %+v, %v", st, err)
 	}
 }
+
+// The certificate protects: a device that does not trust the authority, or that
+// reaches the hub under a name the certificate does not have, does not connect.
+func TestTLSIsVerified(t *testing.T) {
+	h := start(t, hub.Options{TLSListen: "127.0.0.1:0"})
+	d := addDevice(t, h, "pi")
+	for name, change := range map[string]func(*tls.Config){
+		"trusts nobody": func(c *tls.Config) { c.RootCAs = x509.NewCertPool() },
+		"another name":  func(c *tls.Config) { c.ServerName = "hub.example.org" },
+		"TLS 1.1":       func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 },
+	} {
+		o := options(t, h, d)
+		change(o.TLSConfig)
+		token := paho.NewClient(o).Connect()
+		if !token.WaitTimeout(patience) || token.Error() == nil {
+			t.Errorf("%s: connected", name)
+		}
+	}
+}

@@ -3,8 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net"
-	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -50,16 +48,8 @@ func (f *deviceFlags) print(cmd *cobra.Command, d hub.Device) error {
 }
 
 func (f *deviceFlags) check() error {
-	host := f.host
-	// Azure's connection strings have no port; tuxwatch's own device takes one.
-	if name, port, err := net.SplitHostPort(host); err == nil {
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-			return usagef("--host %q: the port is not a number from 1 to 65535", f.host)
-		}
-		host = name
-	}
-	if !hub.ValidHost(host) {
-		return usagef("--host %q is not a host name or address", f.host)
+	if !hub.ValidHost(f.host) {
+		return usagef("--host %q is not a host name or address (the port is not part of a connection string)", f.host)
 	}
 	return nil
 }
