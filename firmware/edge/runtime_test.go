@@ -276,10 +276,10 @@ func TestSendReportsWhatDidNotArrive(t *testing.T) {
 
 func TestAFailingModuleIsRestartedAndTheOthersGoOn(t *testing.T) {
 	for name, fail := range map[string]func(ctx context.Context, c *edge.Client) error{
-		"error":   func(context.Context, *edge.Client) error { return errors.New("broken wire") },
-		"panic":   func(context.Context, *edge.Client) error { panic("broken wire") },
-		"ends":    func(context.Context, *edge.Client) error { return nil },
-		"nil map": func(context.Context, *edge.Client) error { var m map[string]int; m["a"] = 1; return nil },
+		"error":       func(context.Context, *edge.Client) error { return errors.New("broken wire") },
+		"panic":       func(context.Context, *edge.Client) error { panic("broken wire") },
+		"ends":        func(context.Context, *edge.Client) error { return nil },
+		"nil pointer": func(context.Context, *edge.Client) error { var k *knobs; k.Value = 1; return nil },
 		"in goroutine": func(ctx context.Context, c *edge.Client) error {
 			c.Go(func(context.Context) error { panic("x") })
 			<-ctx.Done()
