@@ -328,6 +328,24 @@ func TestSlot(t *testing.T) {
 	}
 }
 
+// A picture that is put between the token and the taking leaves a token behind.
+func TestSlotWithATokenTooMany(t *testing.T) {
+	for range 30 { // a select chooses at random
+		s := slot{ready: make(chan struct{}, 1)}
+		s.put(picture{sequence: 1})
+		<-s.ready
+		s.put(picture{sequence: 2})
+		if p, ok := s.grab(); !ok || p.sequence != 2 {
+			t.Fatalf("took %d, %v", p.sequence, ok)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if p, err := s.take(ctx); err == nil {
+			t.Fatalf("took %d out of nothing", p.sequence)
+		}
+	}
+}
+
 func TestSettings(t *testing.T) {
 	if err := Kind().Settings().(*Settings).Validate(); err != nil {
 		t.Errorf("the defaults: %v", err)

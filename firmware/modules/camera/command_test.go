@@ -172,7 +172,7 @@ func gone(t *testing.T, pid int) {
 }
 
 func TestCommandMemoryIsBounded(t *testing.T) {
-	s, _ := script(t, `printf '\377\330\377\332\000\002'; head -c 3000000 /dev/zero; while :; do cat 3.jpg; sleep 0.01; done`)
+	s, _ := script(t, `printf '\377\330\377\332\000\002'; head -c 3000000 /dev/zero; printf '\377\331'; while :; do cat 3.jpg; sleep 0.01; done`)
 	s.MaxPictureBytes = 100_000
 	h := edgetest.Start(t, quick(nil), s, fast)
 	if m := h.Next(Output); !bytes.Equal(m.Body, photo(t, 3)) {
