@@ -115,7 +115,8 @@ func (d *device) stop() {
 	d.hub.stop()
 }
 
-// send turns the sensors' messages on and off, through the device's twin.
+// send turns the sensors' messages on and off, through the device's twin, and
+// waits until the device has taken the change.
 func (d *device) send(ctx context.Context, sensors []string, on bool) error {
 	patch := map[string]any{}
 	for _, s := range sensors {
@@ -125,13 +126,22 @@ func (d *device) send(ctx context.Context, sensors []string, on bool) error {
 	if err != nil {
 		return err
 	}
-	_, err = d.registry.SetDesired(ctx, deviceID, data)
-	return err
+	version, err := d.registry.SetDesired(ctx, deviceID, data)
+	if err != nil {
+		return err
+	}
+	return d.daemon.until(ctx, "it has taken the change of the twin", func() error {
+		status, err := d.control.Status(ctx)
+		if err == nil && status.Edge.DesiredVersion < version {
+			err = fmt.Errorf("it has version %d, the change is version %d", status.Edge.DesiredVersion, version)
+		}
+		return err
+	})
 }
 
 // sent counts the messages that the daemon has put into its outbox, which all
-// have to arrive.
-func (d *device) sent(ctx context.Context) (puts int64, waiting int, err error) {
+// have to arrive, and those that are still on their way to the outbox or in it.
+func (d *device) sent(ctx context.Context) (puts, underWay int64, err error) {
 	status, err := d.control.Status(ctx)
 	if err != nil {
 		return 0, 0, err
@@ -141,22 +151,30 @@ func (d *device) sent(ctx context.Context) (puts int64, waiting int, err error) 
 			return 0, 0, fmt.Errorf("the outbox dropped %d messages (%s)", n, reason)
 		}
 	}
-	return status.Outbox.Puts, status.Outbox.Depth, nil
+	underWay = int64(status.Outbox.Depth)
+	for _, r := range status.Edge.Routes {
+		if r.Failed+r.Expired > 0 {
+			return 0, 0, fmt.Errorf("route %s lost %d messages", r.Name, r.Failed+r.Expired)
+		}
+		underWay += r.Matched - r.Delivered
+	}
+	return status.Outbox.Puts, underWay, nil
 }
 
-// drained waits until the sensors are silent and the hub has everything, and
-// gives the number of messages that went into the outbox so far.
+// drained waits until the sensors, which are silent, have nothing under way and
+// the hub has everything, and gives the number of messages that went into the
+// outbox so far.
 func (d *device) drained(ctx context.Context) (int64, error) {
 	last := int64(-1)
 	err := d.daemon.until(ctx, "the hub has everything", func() error {
-		puts, waiting, err := d.sent(ctx)
+		puts, underWay, err := d.sent(ctx)
 		if err != nil {
 			return err
 		}
 		before := last
 		last = puts
-		if waiting > 0 || puts != before {
-			return fmt.Errorf("%d messages wait", waiting)
+		if underWay > 0 || puts != before {
+			return fmt.Errorf("%d messages are under way", underWay)
 		}
 		return nil
 	})

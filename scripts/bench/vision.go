@@ -4,9 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"os/exec"
@@ -18,13 +16,15 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+	"golang.org/x/sys/unix"
 
 	"tuxwatch/firmware/vision"
 	"tuxwatch/firmware/vision/litert"
 )
 
-// lookedAt is how many pictures a round takes.
-const lookedAt = 44
+// passes is how often a round goes through the pictures. After each it is the
+// others' turn, so that what else goes on in the machine meets all alike.
+const passes = 5
 
 // look is what looking at one picture took and gave.
 type look struct {
@@ -36,8 +36,14 @@ type look struct {
 
 func (l look) total() float64 { return l.Decode + l.Resize + l.Invoke }
 
+// pass is looking at some pictures.
+type pass struct {
+	Looks []look  `json:"looks"`
+	CPU   float64 `json:"cpu"` // seconds of processor time, on all cores
+}
+
 // viewer looks at n pictures, taking them in turn.
-type viewer func(n int) ([]look, error)
+type viewer func(n int) (pass, error)
 
 // vision compares the way from a picture's bytes to predictions with Pillow and
 // the Python interpreter of LiteRT.
@@ -79,14 +85,16 @@ func (b *bench) vision(ctx context.Context) error {
 			stage(rounds, func(l look) float64 { return l.Decode }),
 			stage(rounds, func(l look) float64 { return l.Resize }),
 			stage(rounds, func(l look) float64 { return l.Invoke }))
+		b.note("Processor time for a picture with %s: %s / %s / %s ms.", what, number(rounds[0].cpu), number(rounds[1].cpu), number(rounds[2].cpu))
 	}
 	return nil
 }
 
-// rounds are the rounds of one viewer.
+// visionRounds are the rounds of one viewer.
 type visionRounds struct {
 	times []float64 // a round's median, in milliseconds
 	looks []look
+	cpu   float64 // milliseconds of processor time for a picture, on average
 }
 
 // visionRounds lets the viewers look in turn, another one first in every round,
@@ -94,11 +102,11 @@ type visionRounds struct {
 func (b *bench) visionRounds(ctx context.Context, threads, pictures int, viewers []viewer) ([]visionRounds, error) {
 	var first [][]look
 	for _, v := range viewers { // caches are warm, threads are started
-		looks, err := v(pictures)
+		p, err := v(pictures)
 		if err != nil {
 			return nil, err
 		}
-		first = append(first, looks)
+		first = append(first, p.Looks)
 	}
 	apart, err := agree(first)
 	if err != nil {
@@ -108,18 +116,23 @@ func (b *bench) visionRounds(ctx context.Context, threads, pictures int, viewers
 		apart[1], apart[2], pictures, threads)
 	all := make([]visionRounds, len(viewers))
 	for round := range b.rounds {
-		b.say("vision: %d pictures with %d threads: round %d of %d", lookedAt, threads, round+1, b.rounds)
-		for i := range viewers {
+		b.say("vision: %d pictures with %d threads: round %d of %d", passes*pictures, threads, round+1, b.rounds)
+		looks := make([][]look, len(viewers))
+		for turn := range passes * len(viewers) {
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
-			who := (i + round) % len(viewers)
-			looks, err := viewers[who](lookedAt)
+			who := (turn + round) % len(viewers)
+			p, err := viewers[who](pictures)
 			if err != nil {
 				return nil, err
 			}
-			all[who].times = append(all[who].times, median(each(looks, look.total))*1e3)
-			all[who].looks = append(all[who].looks, looks...)
+			looks[who] = append(looks[who], p.Looks...)
+			all[who].cpu += p.CPU * 1e3 / float64(b.rounds*passes*pictures)
+		}
+		for who := range viewers {
+			all[who].times = append(all[who].times, median(each(looks[who], look.total))*1e3)
+			all[who].looks = append(all[who].looks, looks[who]...)
 		}
 	}
 	return all, nil
@@ -210,27 +223,37 @@ func (b *bench) tuxwatchViewer(ctx context.Context, threads int, pictures []stri
 		}
 		files = append(files, data)
 	}
-	return func(n int) ([]look, error) {
-		var looks []look
+	return func(n int) (p pass, err error) {
+		busy := processorTime()
 		for i := range n {
 			start := time.Now()
 			r, err := service.Classify(ctx, files[i%len(files)])
 			took := time.Since(start)
 			if err != nil {
-				return nil, err
+				return p, err
 			}
 			l := look{
 				Decode: r.Timing.Decode.Seconds(), Resize: r.Timing.Prepare.Seconds(),
 				Probabilities: make([]float64, len(info.Labels)),
 			}
 			l.Invoke = took.Seconds() - l.Decode - l.Resize // and whatever is around it
-			for _, p := range r.Predictions {
-				l.Probabilities[slices.Index(info.Labels, p.Label)] = p.Probability
+			for _, prediction := range r.Predictions {
+				l.Probabilities[slices.Index(info.Labels, prediction.Label)] = prediction.Probability
 			}
-			looks = append(looks, l)
+			p.Looks = append(p.Looks, l)
 		}
-		return looks, nil
+		p.CPU = (processorTime() - busy).Seconds()
+		return p, nil
 	}, stop, nil
+}
+
+// processorTime is what this process has used on all cores.
+func processorTime() time.Duration {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		return 0 // it cannot fail with these arguments
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // pythonViewer looks with vision.py, in a process of its own.
@@ -278,16 +301,18 @@ func (b *bench) pythonViewer(threads int, pictures []string) (func(how string) v
 		return nil, nil, err
 	}
 	return func(how string) viewer {
-		return func(n int) ([]look, error) {
-			if _, err := fmt.Fprintln(in, how, n); err != nil && !errors.Is(err, io.ErrClosedPipe) {
-				return nil, fmt.Errorf("asking the Python peer (see %s): %w", log.Name(), err)
+		return func(n int) (p pass, err error) {
+			if _, err := fmt.Fprintln(in, how, n); err != nil {
+				return p, fmt.Errorf("asking the Python peer (see %s): %w", log.Name(), err)
 			}
 			line, err := answer()
 			if err != nil {
-				return nil, err
+				return p, err
 			}
-			var looks []look
-			return looks, json.Unmarshal(line, &looks)
+			if err := json.Unmarshal(line, &p); err != nil {
+				return p, fmt.Errorf("reading the Python peer's answer: %w", err)
+			}
+			return p, nil
 		}
 	}, stop, nil
 }
