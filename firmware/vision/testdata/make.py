@@ -33,9 +33,7 @@ def network(height, width, classes, seed, activation="softmax", embedding=False)
     """A convolution, global pooling, a dense layer."""
     rng = np.random.default_rng(seed)
     inputs = tf.keras.Input((height, width, 3), name="image")
-    x = tf.keras.layers.Conv2D(
-        6, 3, strides=2, padding="same", activation="relu6", name="stem"
-    )(inputs)
+    x = tf.keras.layers.Conv2D(6, 3, strides=2, padding="same", activation="relu6", name="stem")(inputs)
     x = tf.keras.layers.AveragePooling2D(4, name="pool")(x)
     x = tf.keras.layers.Flatten(name="features")(x)
     features = x
@@ -46,12 +44,7 @@ def network(height, width, classes, seed, activation="softmax", embedding=False)
     for layer in model.layers:
         shapes = [w.shape for w in layer.get_weights()]
         if shapes:
-            layer.set_weights(
-                [
-                    rng.normal(0, 1.2 / np.sqrt(max(1, np.prod(s[:-1]))), s)
-                    for s in shapes
-                ]
-            )
+            layer.set_weights([rng.normal(0, 1.2 / np.sqrt(max(1, np.prod(s[:-1]))), s) for s in shapes])
     return model
 
 
@@ -62,11 +55,7 @@ def representative(height, width):
         extremes[0, 0, 0] = 1.0
         yield [extremes]
         for _ in range(32):
-            picture = (
-                rng.integers(0, 256, (1, height // 4, width // 4, 3))
-                .repeat(4, 1)
-                .repeat(4, 2)
-            )
+            picture = rng.integers(0, 256, (1, height // 4, width // 4, 3)).repeat(4, 1).repeat(4, 2)
             yield [((picture - 127.0) / 128.0).astype(np.float32)]
 
     return data
@@ -101,9 +90,7 @@ def models():
 
     # As older exporters: int8, a fixed batch, no signature, no softmax.
     keras = network(16, 16, 4, seed=3, activation=None)
-    function = tf.function(lambda image: keras(image)).get_concrete_function(
-        tf.TensorSpec((1, 16, 16, 3), tf.float32)
-    )
+    function = tf.function(lambda image: keras(image)).get_concrete_function(tf.TensorSpec((1, 16, 16, 3), tf.float32))
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
     yield (
         "int8",
@@ -127,9 +114,7 @@ def run(model, tensor=None):
     interpreter = Interpreter(model_content=model, num_threads=1)
     interpreter.allocate_tensors()
     detail = interpreter.get_input_details()[0]
-    interpreter.set_tensor(
-        detail["index"], pattern(detail) if tensor is None else tensor(detail)
-    )
+    interpreter.set_tensor(detail["index"], pattern(detail) if tensor is None else tensor(detail))
     interpreter.invoke()
     outputs = []
     for out in interpreter.get_output_details():
@@ -141,9 +126,7 @@ def run(model, tensor=None):
                 "type": np.dtype(out["dtype"]).name,
                 "scale": float(scale),
                 "zero_point": int(zero),
-                "data": [
-                    float(v) for v in interpreter.get_tensor(out["index"]).flatten()
-                ],
+                "data": [float(v) for v in interpreter.get_tensor(out["index"]).flatten()],
             }
         )
     scale, zero = detail["quantization"]
@@ -220,9 +203,7 @@ def pictures():
     yield "png-1bit.png", rgb.convert("1"), {}
     yield "png-palette.png", rgb.quantize(16), {}
     alpha = rgb.convert("RGBA")
-    alpha.putalpha(
-        Image.fromarray(np.tile(np.linspace(0, 255, 160).astype(np.uint8), (100, 1)))
-    )
+    alpha.putalpha(Image.fromarray(np.tile(np.linspace(0, 255, 160).astype(np.uint8), (100, 1))))
     yield "png-alpha.png", alpha, {}
     deep = Image.fromarray(np.asarray(rgb.convert("L")).astype(np.uint16) * 257)
     yield "png-gray16.png", deep, {}
@@ -291,9 +272,7 @@ def main():
     for name, picture, options in pictures():
         picture.save(folder / name, **options)
         stem = name.replace(".", "-")
-        small = resized(
-            upright(folder / name), "stretch", 60, 40, Image.Resampling.BILINEAR
-        )
+        small = resized(upright(folder / name), "stretch", 60, 40, Image.Resampling.BILINEAR)
         small.save(HERE / "golden" / f"{stem}.png", optimize=True)
         golden["pictures"].append({"file": name, "golden": f"{stem}.png"})
 
@@ -307,18 +286,14 @@ def main():
     cases += [("letterbox", 40, 40, "bilinear"), ("letterbox", 20, 60, "bicubic")]
     for policy, width, height, kernel in cases:
         name = f"resize-{policy}-{kernel}-{width}x{height}.png"
-        resized(source, policy, width, height, FILTERS[kernel]).save(
-            HERE / "golden" / name, optimize=True
-        )
+        resized(source, policy, width, height, FILTERS[kernel]).save(HERE / "golden" / name, optimize=True)
         golden["resize"].append({"policy": policy, "filter": kernel, "golden": name})
 
     # From a picture's bytes to probabilities, each model by its own conventions.
     def prepare(name):
         def tensor(detail):
             _, height, width, _ = detail["shape"]
-            pixels = np.asarray(
-                source.resize((width, height), Image.Resampling.BILINEAR)
-            ).astype(np.float32)
+            pixels = np.asarray(source.resize((width, height), Image.Resampling.BILINEAR)).astype(np.float32)
             if detail["dtype"] == np.float32:
                 pixels = pixels / np.float32(127.5) - 1
             elif detail["dtype"] == np.int8:
@@ -329,9 +304,7 @@ def main():
 
     for name in made:
         values = prepare(name)
-        golden["classify"].append(
-            {"model": name, "file": "png-rgb.png", "outputs": values}
-        )
+        golden["classify"].append({"model": name, "file": "png-rgb.png", "outputs": values})
 
     (HERE / "golden.json").write_text(json.dumps(golden, indent=1) + "\n")
 
