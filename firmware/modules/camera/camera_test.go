@@ -153,6 +153,31 @@ func TestDirectoryChangesAreSeen(t *testing.T) {
 	}
 }
 
+// A new picture has its turn where its name puts it, in this round.
+func TestDirectorySeesANewPictureInThisRound(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "a.jpg", photo(t, 1))
+	write(t, dir, "c.jpg", photo(t, 3))
+	d, err := openDirectory(dir, 1<<20, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"a.jpg", "b.jpg", "c.jpg", "a.jpg"} {
+		p, err := d.next(t.Context())
+		if err != nil || p.source != want {
+			t.Fatalf("picture %d is %s, %v; want %s", i, p.source, err, want)
+		}
+		if i == 0 {
+			write(t, dir, "b.jpg", photo(t, 2))
+			// The file system's clock may not have ticked.
+			later := time.Now().Add(time.Minute)
+			if err := os.Chtimes(dir, later, later); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 func TestDirectorySkipsWhatCannotBeUsed(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "a.jpg", []byte("not a picture"))
