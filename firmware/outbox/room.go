@@ -61,7 +61,7 @@ func (s *store) lowest() (key int64, found bool, err error) {
 		return 0, false, err
 	}
 	low, high := bounds(ID(*last).Priority())
-	err = s.after(low, high, 1, func(r *row) bool { key, found = r.key, true; return false })
+	err = s.stored(low, high, 1, func(k, _ int64) bool { key, found = k, true; return false })
 	return key, found, err
 }
 
@@ -83,12 +83,12 @@ func (o *Outbox) dropAged(s *store, c *changes) error {
 		newest := int64(0)
 		for more := true; more; {
 			more = false
-			err := s.after(max(low, newest), high, maxBatch, func(r *row) bool {
-				if r.stored > limit {
+			err := s.stored(max(low, newest), high, maxBatch, func(key, stored int64) bool {
+				if stored > limit {
 					more = false
 					return false
 				}
-				newest, more = r.key, true
+				newest, more = key, true
 				return true
 			})
 			if err != nil {
@@ -323,7 +323,7 @@ var errUnavailable = errors.New("the store cannot be opened")
 // must start over each time.
 func (o *Outbox) withStore(need int64, do func(*store) error) error {
 	var err error
-	rooms := 0
+	rooms, reopened := 0, 0
 	for range 8 {
 		if err = o.open(); err != nil {
 			break
@@ -348,9 +348,12 @@ func (o *Outbox) withStore(need int64, do func(*store) error) error {
 				return o.fault(err)
 			}
 		case isFailing(err):
-			o.log.Error("The outbox's database fails; opening it anew", "error", err)
+			o.warn("failing", "The outbox's database fails; opening it anew", "error", err)
 			o.store.close()
 			o.store = nil
+			if reopened++; reopened > 2 {
+				return o.fault(err)
+			}
 		default:
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,47 +22,69 @@ import (
 // where the machine allows. Nothing of it is seen outside or stays.
 func onSmallFileSystem(t *testing.T, size int64, do func(t *testing.T, dir string)) {
 	t.Helper()
-	if kind, isChild := strings.CutPrefix(os.Getenv(childVariable), t.Name()+":"); isChild {
-		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-			t.Fatal(err)
-		}
-		dir := t.TempDir()
-		if kind == "tmpfs" {
-			if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
-				t.Fatal(err)
-			}
-		} else if output, err := exec.Command("mount", "-o", "loop", kind, dir).CombinedOutput(); err != nil {
-			t.Skipf("NOT TESTED: %v: %s", err, output)
-		}
-		t.Cleanup(func() { unix.Unmount(dir, 0) })
-		do(t, dir)
+	if inNamespace(t, size, func(t *testing.T, dir, _ string) { do(t, dir) }) {
 		return
 	}
 	t.Run("tmpfs", func(t *testing.T) { again(t, "tmpfs") })
-	t.Run("ext4", func(t *testing.T) {
-		if os.Geteuid() != 0 {
-			t.Skip("NOT TESTED: mounting an ext4 needs root")
-		}
-		// In memory where possible: the file system counts, not the disk below.
-		parent := "/dev/shm"
-		if _, err := os.Stat(parent); err != nil {
-			parent = ""
-		}
-		folder, err := os.MkdirTemp(parent, "outbox")
-		if err != nil {
+	t.Run("ext4", func(t *testing.T) { again(t, ext4Image(t, size)) })
+}
+
+// onExt4 is onSmallFileSystem on an ext4 only; do gets its image as well.
+func onExt4(t *testing.T, size int64, do func(t *testing.T, dir, image string)) {
+	t.Helper()
+	if !inNamespace(t, size, do) {
+		again(t, ext4Image(t, size))
+	}
+}
+
+// inNamespace returns false in the process that has yet to make the namespace.
+func inNamespace(t *testing.T, size int64, do func(t *testing.T, dir, image string)) bool {
+	t.Helper()
+	kind, isChild := strings.CutPrefix(os.Getenv(childVariable), t.Name()+":")
+	if !isChild {
+		return false
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if kind == "tmpfs" {
+		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { os.RemoveAll(folder) })
-		image := filepath.Join(folder, "ext4.img")
-		// The journal and the inodes take their part.
-		if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, size+4<<20)); err != nil {
-			t.Fatal(err)
-		}
-		if output, err := exec.Command("mkfs.ext4", "-q", "-b", "1024", "-N", "64", "-m", "0", "-J", "size=1", image).CombinedOutput(); err != nil {
-			t.Skipf("NOT TESTED: %v: %s", err, output)
-		}
-		again(t, image)
-	})
+	} else {
+		mount(t, "-o", "loop", kind, dir)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	do(t, dir, kind)
+	return true
+}
+
+// ext4Image makes an ext4 with about size bytes to use.
+func ext4Image(t *testing.T, size int64) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("NOT TESTED: mounting an ext4 needs root")
+	}
+	// In memory where possible: the file system counts, not the disk below.
+	parent := "/dev/shm"
+	if _, err := os.Stat(parent); err != nil {
+		parent = ""
+	}
+	folder, err := os.MkdirTemp(parent, "outbox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(folder) })
+	image := filepath.Join(folder, "ext4.img")
+	// The journal and the inodes take their part.
+	if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, size+4<<20)); err != nil {
+		t.Fatal(err)
+	}
+	if output, err := exec.Command("mkfs.ext4", "-q", "-b", "1024", "-N", "64", "-m", "0", "-J", "size=1", image).CombinedOutput(); err != nil {
+		t.Skipf("NOT TESTED: mkfs.ext4: %v: %s", err, output)
+	}
+	return image
 }
 
 func again(t *testing.T, kind string) {
@@ -217,6 +240,57 @@ func TestOpeningOnAFullDiskWaitsForRoom(t *testing.T) {
 			t.Errorf("got %v, %+v", got, o.Stats())
 		}
 	})
+}
+
+// What the kernel does with an ext4 on a failing SD card: it shuts it down.
+func TestAFileSystemThatFailsIsSurvived(t *testing.T) {
+	onExt4(t, 2<<20, func(t *testing.T, dir, image string) {
+		clock := newFakeTime()
+		o := open(t, filepath.Join(dir, "outbox"), clock.options())
+		put(t, o, text("before"), 5)
+		mount(t, "-o", "remount,abort", dir)
+		for range 5 {
+			if err := o.Put(t.Context(), text("refused"), 5, 0); err == nil {
+				t.Fatal("a message was taken on a file system that is shut down")
+			}
+			clock.pass(2 * reopenAfter)
+		}
+		if s := o.Stats(); s.Fault == "" || s.Rejected != 5 {
+			t.Errorf("%+v", s)
+		}
+		// The way back is mounting it again, here with the outbox waiting.
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Fatal(err)
+		}
+		mount(t, "-o", "loop", image, dir)
+		eventuallyPut(t, o, clock, text("after"))
+		if s := o.Stats(); s.Fault != "" {
+			t.Errorf("%+v", s)
+		}
+		if got := names(all(t, o)); !slices.Equal(got, []string{"before", "after"}) {
+			t.Errorf("got %v", got)
+		}
+	})
+}
+
+func mount(t *testing.T, arguments ...string) {
+	t.Helper()
+	if output, err := exec.Command("mount", arguments...).CombinedOutput(); err != nil {
+		t.Skipf("NOT TESTED: mount %v: %v: %s", arguments, err, output)
+	}
+}
+
+// eventuallyPut puts m; the first tries may find the store not yet opened again.
+func eventuallyPut(t *testing.T, o *Outbox, clock *fakeTime, m message.Message) {
+	t.Helper()
+	var err error
+	for range 5 {
+		clock.pass(2 * reopenAfter)
+		if err = o.Put(t.Context(), m, 5, 0); err == nil {
+			return
+		}
+	}
+	t.Fatal(err)
 }
 
 func TestLargeMessagesOnAFullDisk(t *testing.T) {

@@ -66,7 +66,7 @@ type store struct {
 	db   *sql.DB
 	conn *sql.Conn
 
-	insert, remove, selectAfter, pageCount, freeCount *sql.Stmt
+	insert, remove, selectAfter, selectStored, pageCount, freeCount *sql.Stmt
 }
 
 // background is the context of every statement: a statement that is
@@ -166,6 +166,7 @@ func (s *store) prepareStatements() (err error) {
 		{&s.insert, `INSERT INTO messages (` + columns + `) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)`},
 		{&s.remove, `DELETE FROM messages WHERE key = ? RETURNING ` + sizeOfRow},
 		{&s.selectAfter, `SELECT ` + columns + ` FROM messages WHERE key > ? AND key <= ? ORDER BY key LIMIT ?`},
+		{&s.selectStored, `SELECT key, stored FROM messages WHERE key > ? AND key <= ? ORDER BY key LIMIT ?`},
 		{&s.pageCount, `PRAGMA page_count`},
 		{&s.freeCount, `PRAGMA freelist_count`},
 	} {
@@ -182,7 +183,7 @@ var sizeOfRow = fmt.Sprintf(`%d + octet_length(id) + octet_length(module) + octe
 	+ octet_length(content_encoding) + octet_length(properties) + octet_length(body)`, rowOverhead)
 
 func (s *store) close() error {
-	for _, stmt := range []*sql.Stmt{s.insert, s.remove, s.selectAfter, s.pageCount, s.freeCount} {
+	for _, stmt := range []*sql.Stmt{s.insert, s.remove, s.selectAfter, s.selectStored, s.pageCount, s.freeCount} {
 		if stmt != nil {
 			stmt.Close()
 		}
@@ -242,6 +243,25 @@ func (s *store) after(low, high int64, limit int, do func(*row) bool) error {
 	defer rows.Close()
 	for rows.Next() {
 		if !do(scanRow(rows.Scan)) {
+			break
+		}
+	}
+	return rows.Err()
+}
+
+// stored is after for those who need no more than when a message was put.
+func (s *store) stored(low, high int64, limit int, do func(key, stored int64) bool) error {
+	rows, err := s.selectStored.QueryContext(background, low, high, limit)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var key, stored int64
+		if err := rows.Scan(&key, &stored); err != nil {
+			return err
+		}
+		if !do(key, stored) {
 			break
 		}
 	}

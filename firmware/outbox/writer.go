@@ -259,9 +259,9 @@ func (o *Outbox) findOldest(s *store, c *changes) (time.Time, error) {
 			continue
 		}
 		low, high := bounds(priority)
-		err := s.after(low, high, 1, func(r *row) bool {
-			if oldest == 0 || r.stored < oldest {
-				oldest = r.stored
+		err := s.stored(low, high, 1, func(_, stored int64) bool {
+			if oldest == 0 || stored < oldest {
+				oldest = stored
 			}
 			return false
 		})
