@@ -134,6 +134,12 @@ func TestSignIn(t *testing.T) {
 	}
 }
 
+// giveUp is for publishing on a connection that may end just then: the client
+// would wait for half a minute to hand the packet over.
+func giveUp(after time.Duration) clientOption {
+	return func(o *paho.ClientOptions) { o.SetWriteTimeout(after) }
+}
+
 // What ends a connection, as it does at IoT Hub, and leaves nothing behind.
 func TestMisbehaviourEndsTheConnection(t *testing.T) {
 	h := start(t, hub.Options{})
@@ -211,7 +217,7 @@ func TestTakeoverStorm(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
-			c := paho.NewClient(options(t, h, d))
+			c := paho.NewClient(options(t, h, d, giveUp(100*time.Millisecond)))
 			c.Connect().WaitTimeout(patience)
 			c.Publish("devices/pi/messages/events/", 1, false, "x")
 			c.Disconnect(1)
@@ -348,7 +354,7 @@ func TestIntercept(t *testing.T) {
 		}
 		return nil
 	}})
-	c := connect(t, h, addDevice(t, h, "pi"))
+	c := connect(t, h, addDevice(t, h, "pi"), giveUp(5*time.Second))
 	var before []paho.Token
 	for range 20 {
 		before = append(before, c.Publish(c.events(""), 1, false, "good"))

@@ -46,6 +46,10 @@ type session struct {
 	in     chan work
 	out    chan outgoing
 
+	// The publish that is being read. Only the goroutine that reads uses these.
+	topic   publishTopic
+	arrived Event
+
 	mu            sync.Mutex
 	subscriptions map[string]byte // filter to QoS
 	packetID      uint16
@@ -155,26 +159,26 @@ func (s *session) close() {
 	s.cancel(context.Canceled)
 }
 
-// check is what a publish must keep to, whatever its topic's kind.
-func (s *session) check(pk packets.Packet) error {
+// check is what a publish must keep to, whatever its topic's kind. What it
+// reads is kept for received, which the broker calls next for the same packet.
+func (s *session) check(pk packets.Packet) (err error) {
 	if pk.FixedHeader.Qos > 1 {
 		return errQoS2
 	}
-	t, err := parsePublishTopic(s.device, pk.TopicName)
-	if err != nil {
+	if s.topic, err = parsePublishTopic(s.device, pk.TopicName); err != nil {
 		return fmt.Errorf("publish: %w: %s", err, loggable(pk.TopicName))
 	}
 	if strings.ContainsAny(pk.TopicName, "+#") { // [MQTT-3.3.2-2]; the broker would stay silent
 		return fmt.Errorf("publish: %w: it has a wildcard", errTopic)
 	}
-	if t.kind == kindEvent {
-		e, err := s.event(t.bag, pk.Payload, pk.FixedHeader.Retain)
-		if err != nil {
-			return fmt.Errorf("publish: %w", err)
-		}
-		if e.size() > MaxEventSize {
-			return errTooLarge
-		}
+	if s.topic.kind != kindEvent {
+		return nil
+	}
+	if s.arrived, err = s.event(s.topic.bag, pk.Payload, pk.FixedHeader.Retain); err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
+	if s.arrived.size() > MaxEventSize {
+		return errTooLarge
 	}
 	return nil
 }
@@ -200,24 +204,14 @@ func (s *session) event(bag string, body []byte, retain bool) (Event, error) {
 
 // received puts a publish, which check has let through, in the session's queue.
 func (s *session) received(pk packets.Packet) {
-	t, err := parsePublishTopic(s.device, pk.TopicName)
-	if err != nil {
-		s.stop(err)
-		return
-	}
-	w := work{}
+	t, w := s.topic, work{}
 	if pk.FixedHeader.Qos > 0 {
 		w.packetID = pk.PacketID
 	}
 	switch t.kind {
 	case kindEvent:
-		e, err := s.event(t.bag, pk.Payload, pk.FixedHeader.Retain)
-		if err != nil {
-			s.stop(err)
-			return
-		}
 		if intercept := s.hub.opts.Intercept; intercept != nil {
-			if err := intercept(e); err != nil {
+			if err := intercept(s.arrived); err != nil {
 				// What came before it is finished first, so that a device that is
 				// refused one message gets on with the others.
 				s.flush()
@@ -225,7 +219,7 @@ func (s *session) received(pk packets.Packet) {
 				return
 			}
 		}
-		w.event = &pendingEvent{event: e, done: make(chan struct{})}
+		w.event = &pendingEvent{event: s.arrived, done: make(chan struct{})}
 		if !s.hub.committer.put(s.ctx, w.event) {
 			return
 		}
