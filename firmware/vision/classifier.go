@@ -72,6 +72,7 @@ type Classifier struct {
 	probabilities int
 	embedding     int // −1 when there is none
 	activation    Activation
+	head          *Head // nil when the model's own probabilities count
 }
 
 // OpenClassifier loads the model in a folder, to run on so many threads.
@@ -98,11 +99,19 @@ func OpenClassifier(runtime Runtime, dir string, threads int, limits Limits) (*C
 		},
 		manifest: manifest, limits: limits, model: model,
 	}
-	if err := errors.Join(c.bindInput(), c.bindOutputs()); err != nil {
+	if err := c.bind(); err != nil {
 		model.Close()
 		return nil, fmt.Errorf("model %s: %w", file, err)
 	}
 	return c, nil
+}
+
+// bind holds what the folder says of the model against the model.
+func (c *Classifier) bind() error {
+	if err := errors.Join(c.bindInput(), c.bindOutputs()); err != nil {
+		return err
+	}
+	return c.bindHead()
 }
 
 // bindInput checks the model's input and works out what each sample of a
@@ -167,8 +176,11 @@ func (c *Classifier) bindOutputs() error {
 	if len(outputs) == 0 {
 		return errors.New("it has no output")
 	}
+	headed := c.manifest.Output.Head != ""
 	index := 0
 	switch named := c.manifest.Output.Probabilities; {
+	case headed: // its probabilities are not the model's
+		index = -1
 	case named != nil:
 		index = *named
 	case len(outputs) > 1:
@@ -181,12 +193,15 @@ func (c *Classifier) bindOutputs() error {
 			return fmt.Errorf("its outputs have %s classes, but %s has %d labels", strings.Join(sizes, " and "), c.manifest.Labels, labels)
 		}
 	}
-	if index < 0 || index >= len(outputs) {
-		return fmt.Errorf("%s names output %d for the probabilities, but it has outputs 0 … %d", ManifestFile, index, len(outputs)-1)
-	}
-	out := outputs[index]
-	if n := out.Elements(); n != labels {
-		return fmt.Errorf("its output has %d classes, but %s has %d labels", n, c.manifest.Labels, labels)
+	if !headed {
+		if index < 0 || index >= len(outputs) {
+			return fmt.Errorf("%s names output %d for the probabilities, but it has outputs 0 … %d", ManifestFile, index, len(outputs)-1)
+		}
+		out := outputs[index]
+		if n := out.Elements(); n != labels {
+			return fmt.Errorf("its output has %d classes, but %s has %d labels", n, c.manifest.Labels, labels)
+		}
+		c.activation = c.manifest.Output.Activation.resolve(out)
 	}
 	c.embedding = -1
 	if named := c.manifest.Output.Embedding; named != nil {
@@ -202,7 +217,6 @@ func (c *Classifier) bindOutputs() error {
 		c.outputs = append(c.outputs, make([]byte, o.Bytes()))
 	}
 	c.probabilities = index
-	c.activation = c.manifest.Output.Activation.resolve(out)
 	return nil
 }
 
@@ -246,21 +260,29 @@ func (c *Classifier) classify(p *picture, decoding time.Duration) (Result, error
 		return Result{}, err
 	}
 	result := Result{Model: c.info}
-	values := dequantize(c.model.Outputs()[c.probabilities], c.outputs[c.probabilities])
-	for i, probability := range c.activation.apply(values) {
+	if c.embedding >= 0 {
+		for _, v := range dequantize(c.model.Outputs()[c.embedding], c.outputs[c.embedding]) {
+			result.Embedding = append(result.Embedding, float32(v))
+		}
+	}
+	for i, probability := range c.probabilitiesOf(result.Embedding) {
 		if math.IsNaN(probability) {
 			return Result{}, fmt.Errorf("model %s: the probability of %q is not a number", c.info.Folder, c.info.Labels[i])
 		}
 		result.Predictions = append(result.Predictions, Prediction{c.info.Labels[i], probability})
 	}
 	slices.SortStableFunc(result.Predictions, func(a, b Prediction) int { return cmp.Compare(b.Probability, a.Probability) })
-	if c.embedding >= 0 {
-		for _, v := range dequantize(c.model.Outputs()[c.embedding], c.outputs[c.embedding]) {
-			result.Embedding = append(result.Embedding, float32(v))
-		}
-	}
 	result.Timing = Timing{Decode: decoding, Prepare: prepared.Sub(start), Invoke: time.Since(prepared)}
 	return result, nil
+}
+
+// probabilitiesOf gives those of the labels after the model ran.
+func (c *Classifier) probabilitiesOf(embedding []float32) []float64 {
+	if c.head != nil {
+		first := c.head.Probability(embedding)
+		return []float64{first, 1 - first}
+	}
+	return c.activation.apply(dequantize(c.model.Outputs()[c.probabilities], c.outputs[c.probabilities]))
 }
 
 // fill writes RGB samples into the input in the model's order, type and scale.

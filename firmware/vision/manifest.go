@@ -36,6 +36,7 @@ const ManifestFile = "model.yaml"
 //	  activation: auto           # or none, softmax, sigmoid: what is still to be applied
 //	  probabilities: 0           # number of the output; default: the one as long as the labels
 //	  embedding: 1               # number of the output with the features, if there is one
+//	  head: head.json            # a Head on the embedding, in place of the probabilities
 //
 // Without mean and std, an input of whole numbers (uint8, int8) gets the
 // samples as they are (for int8 less 128), and a float32 input gets −1 … 1.
@@ -64,6 +65,7 @@ type Manifest struct {
 		Activation    Activation `yaml:"activation"`
 		Probabilities *int       `yaml:"probabilities"`
 		Embedding     *int       `yaml:"embedding"`
+		Head          string     `yaml:"head"`
 	} `yaml:"output"`
 }
 
