@@ -54,7 +54,7 @@ func TestWhatWasAcknowledgedSurvivesBeingKilled(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("TUXWATCH_KILLS")); err == nil {
 		rounds = n
 	}
-	dir := t.TempDir()
+	dir := tempDir(t)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))

@@ -49,7 +49,7 @@ func overwrite(t *testing.T, dir string, from, to int64) {
 }
 
 func TestADatabaseThatIsNoneIsSetAside(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	filled(t, dir, 100)
 	overwrite(t, dir, 0, 1)
 	o := open(t, dir, Options{})
@@ -72,7 +72,7 @@ func TestWhatADamagedPageDoesNotHoldIsCarriedOver(t *testing.T) {
 		{{10, 11}, {30, 31}, {60, 64}},
 		{{5, 8}, {90, 95}},
 	} {
-		dir := t.TempDir()
+		dir := tempDir(t)
 		filled(t, dir, 400)
 		pages := int64(0)
 		for _, d := range damage {
@@ -103,7 +103,7 @@ func TestWhatADamagedPageDoesNotHoldIsCarriedOver(t *testing.T) {
 }
 
 func TestDamageWhileRunningIsLivedWith(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	o := open(t, dir, Options{MaxBytes: minimumMaxBytes * 16})
 	for i := range 1500 { // more than the page cache holds
 		put(t, o, message.Message{ID: numbered(i), Body: make([]byte, 1000)}, 5)
@@ -123,7 +123,7 @@ func TestDamageWhileRunningIsLivedWith(t *testing.T) {
 }
 
 func TestARowThatCannotBeDecodedDoesNotBlock(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	o := open(t, dir, Options{})
 	for i := range 6 {
 		put(t, o, text(numbered(i)), 5)
@@ -167,7 +167,7 @@ func TestARowThatCannotBeDecodedDoesNotBlock(t *testing.T) {
 }
 
 func TestDamagedDatabasesAreKeptInBoundedNumber(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	clock := newFakeTime()
 	for range 4 {
 		clock.pass(time.Minute)
@@ -187,10 +187,10 @@ func TestDamagedDatabasesAreKeptInBoundedNumber(t *testing.T) {
 // states that it can leave are made here one by one.
 func TestReplacingSurvivesBeingInterrupted(t *testing.T) {
 	prepare := func(t *testing.T) (dir string) {
-		dir = t.TempDir()
+		dir = tempDir(t)
 		filled(t, dir, 3)
 		// The successor, complete, with what was salvaged.
-		other := t.TempDir()
+		other := tempDir(t)
 		filled(t, other, 2)
 		data, err := os.ReadFile(filepath.Join(other, databaseName))
 		if err != nil {
@@ -240,7 +240,7 @@ func TestReplacingSurvivesBeingInterrupted(t *testing.T) {
 // walOf returns the WAL of an outbox that was not closed.
 func walOf(t *testing.T) []byte {
 	t.Helper()
-	dir := t.TempDir()
+	dir := tempDir(t)
 	o := open(t, dir, Options{})
 	for i := range 20 {
 		put(t, o, text(numbered(i)), 5)
@@ -253,7 +253,7 @@ func walOf(t *testing.T) []byte {
 }
 
 func TestATornWALLosesNothingThatWasAcknowledgedBefore(t *testing.T) {
-	dir, copied := t.TempDir(), t.TempDir()
+	dir, copied := tempDir(t), tempDir(t)
 	o := open(t, dir, Options{})
 	for i := range 50 {
 		put(t, o, text(numbered(i)), 5)

@@ -67,6 +67,22 @@ func (f *fakeTime) set(wall time.Time) {
 
 func (f *fakeTime) options() Options { return Options{Clock: f.now, Uptime: f.uptime} }
 
+// tempDir is a directory in memory, if there is one: what is tested is not the
+// disk, and an fsync on one that others use takes as long as it likes.
+func tempDir(t testing.TB) string {
+	t.Helper()
+	parent := "/dev/shm"
+	if info, err := os.Stat(parent); err != nil || !info.IsDir() {
+		return t.TempDir()
+	}
+	dir, err := os.MkdirTemp(parent, "outbox")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
 func open(t testing.TB, dir string, options Options) *Outbox {
 	t.Helper()
 	if options.Logger == nil {

@@ -16,21 +16,6 @@ import (
 	"tuxwatch/firmware/message"
 )
 
-// fastDir is a directory where an fsync costs nothing, if there is one: the
-// model test is about order and bounds, not about the disk.
-func fastDir(t *rapid.T) string {
-	parent := "/dev/shm"
-	if info, err := os.Stat(parent); err != nil || !info.IsDir() {
-		parent = ""
-	}
-	dir, err := os.MkdirTemp(parent, "outbox")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
-}
-
 type modelRecord struct {
 	name    string
 	id      ID // known once read
@@ -40,8 +25,12 @@ type modelRecord struct {
 
 // TestAgainstAModel does random things to an outbox and to lists in memory.
 func TestAgainstAModel(t *testing.T) {
+	parent := tempDir(t)
 	rapid.Check(t, func(t *rapid.T) {
-		dir := fastDir(t)
+		dir, err := os.MkdirTemp(parent, "")
+		if err != nil {
+			t.Fatal(err)
+		}
 		clock := newFakeTime()
 		options := clock.options()
 		options.MaxBytes = minimumMaxBytes

@@ -12,7 +12,7 @@ import (
 func TestAMessageIsCountedSetAsideAndPutBack(t *testing.T) {
 	clock := newFakeTime()
 	options := clock.options()
-	dir := t.TempDir()
+	dir := tempDir(t)
 	o := open(t, dir, options)
 	put(t, o, text("first"), 2)
 	if err := o.Put(t.Context(), text("poison"), 2, time.Hour); err != nil {
@@ -74,7 +74,7 @@ func TestAMessageIsCountedSetAsideAndPutBack(t *testing.T) {
 }
 
 func TestWhatIsSetAsideIsBounded(t *testing.T) {
-	o := open(t, t.TempDir(), Options{MaxBytes: 1 << 20, MaxSetAside: 5})
+	o := open(t, tempDir(t), Options{MaxBytes: 1 << 20, MaxSetAside: 5})
 	setAside := func(id string, size int) {
 		t.Helper()
 		put(t, o, message.Message{ID: id, Body: make([]byte, size)}, 5)

@@ -91,7 +91,8 @@ func again(t *testing.T, kind string) {
 	t.Helper()
 	name, _, _ := strings.Cut(t.Name(), "/")
 	child := exec.Command(os.Args[0], "-test.run=^"+name+"$", "-test.v", "-test.count=1")
-	child.Env = append(os.Environ(), childVariable+"="+name+":"+kind)
+	// The race detector would wait a second at the end of the process.
+	child.Env = append(os.Environ(), childVariable+"="+name+":"+kind, "GORACE=atexit_sleep_ms=0")
 	child.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
 	if os.Geteuid() != 0 {
 		child.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
