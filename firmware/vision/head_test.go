@@ -127,7 +127,7 @@ func TestUpright(t *testing.T) {
 		if img.Rect != scene.Rect {
 			t.Fatalf("exif-%d: %v, want %v", i, img.Rect, scene.Rect)
 		}
-		if _, mean := difference(t, img.Pix, scene.Pix); mean > 2 {
+		if _, mean := difference(t, img.Pix, scene.Pix); mean > 4 { // a wrong turn gives far more
 			t.Errorf("exif-%d: the mean difference is %v", i, mean)
 		}
 		small, err := Upright(file, 20, Limits{})
