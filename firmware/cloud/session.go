@@ -67,7 +67,8 @@ type session struct {
 
 	mu       sync.Mutex
 	inFlight map[uint16]flight
-	room     chan struct{} // closed and replaced when inFlight shrinks
+	room     chan struct{}  // closed and replaced when inFlight shrinks
+	held     *outbox.Record // see suspect
 }
 
 var (
@@ -284,7 +285,14 @@ func (s *session) send(ctx context.Context) error {
 		}
 		// Few at a time, so that one of a higher priority does not wait behind
 		// a whole window of others.
-		records, err := reader.Next(ctx, min(free, 16))
+		records, err := reader.TryNext(ctx, min(free, 16))
+		if err == nil && len(records) == 0 {
+			if r, released := s.releaseHeld(); released {
+				records = []outbox.Record{r}
+			} else {
+				records, err = reader.Next(ctx, min(free, 16))
+			}
+		}
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -312,7 +320,7 @@ func (s *session) send(ctx context.Context) error {
 
 func (s *session) sendOne(ctx context.Context, r outbox.Record) error {
 	c := s.connection
-	if s.isHeld(r.ID) {
+	if s.holdBack(r) {
 		return nil
 	}
 	topic, payload, err := c.dialect.encode(r)
@@ -465,10 +473,29 @@ func (s *session) settle(ctx context.Context) {
 	}
 }
 
-func (s *session) isHeld(id outbox.ID) bool {
+// holdBack keeps r if it is the suspect that this connection does not send.
+func (s *session) holdBack(r outbox.Record) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.connection.suspect.held && s.connection.suspect.id == id
+	if suspect := &s.connection.suspect; !suspect.held || suspect.id != r.ID {
+		return false
+	}
+	s.held = &r
+	return true
+}
+
+// releaseHeld returns the record that was held back when there is nothing else
+// after all to try instead of it.
+func (s *session) releaseHeld() (r outbox.Record, released bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	suspect := &s.connection.suspect
+	if !suspect.held || s.held == nil || len(s.inFlight) > 0 {
+		return r, false
+	}
+	r, s.held = *s.held, nil
+	suspect.held = false
+	return r, true
 }
 
 func (s *session) oldestInFlight() (sent time.Time, any bool) {

@@ -73,6 +73,43 @@ func TestStoppingWaitsForWhatIsInFlight(t *testing.T) {
 	}
 }
 
+// A suspect is held back only for something else to be sent. When that turns
+// out not to be there, the suspect must not wait for ever.
+func TestASuspectIsNotHeldBackForNothing(t *testing.T) {
+	o, err := outbox.Open(t.TempDir(), outbox.Options{Logger: logger(t), DeleteDelay: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	put(t, o, 5, "a", "b")
+	records, err := o.NewReader().Next(t.Context(), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := startFakeHub(t, func(c *connectionToHub) {
+		for p := c.next(); p != nil; p = c.next() {
+			switch {
+			case c.number == 1 && messageID(p) == "b":
+				return
+			case c.number == 2:
+				// From here on only the count knows of b.
+				o.Delete(records[1].ID)
+				return
+			case c.number > 2:
+				c.puback(p.MessageID)
+			}
+		}
+	})
+	config := h.config(t)
+	config.MaxAttempts = 1
+	c, stop := run(t, config, o, nil)
+	eventually(t, "a is acknowledged", func() bool { return c.State().Acked == 1 })
+	if s := c.State(); s.SetAside != 0 || s.Connections != 3 {
+		t.Errorf("%+v", s)
+	}
+	stop()
+}
+
 func TestStoppingIsQuickWhileConnecting(t *testing.T) {
 	// A hub that takes the connection and never answers CONNECT.
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
