@@ -70,6 +70,7 @@ func newCommand() (cmd *cobra.Command, started *bool) {
 		newConfigCommand(),
 		newRouteCommand(),
 		newClassifyCommand(),
+		newTeachCommand(),
 		newSendImageCommand(),
 		newCompletionCommand(),
 		newVersionCommand(),
