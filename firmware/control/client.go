@@ -41,6 +41,25 @@ func (c Client) Configuration(ctx context.Context) (*Configuration, error) {
 }
 
 func (c Client) get(ctx context.Context, path string, into any) error {
+	status, body, err := c.ask(ctx, path)
+	if err != nil {
+		return err
+	}
+	if status != http.StatusOK {
+		return refusal(status, body)
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return fmt.Errorf("reading tuxwatchd's answer (is it the same version as this command?): %w", err)
+	}
+	return nil
+}
+
+func refusal(status int, body []byte) error {
+	return fmt.Errorf("asking tuxwatchd: %d %s: %s", status, http.StatusText(status), strings.TrimSpace(string(body)))
+}
+
+// ask gives the answer as it is.
+func (c Client) ask(ctx context.Context, path string) (status int, body []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	transport := &http.Transport{
@@ -50,27 +69,21 @@ func (c Client) get(ctx context.Context, path string, into any) error {
 	defer transport.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://tuxwatchd"+path, nil)
 	if err != nil {
-		return err
+		return 0, nil, err
 	}
 	resp, err := transport.RoundTrip(req)
 	if errors.Is(err, ErrNotRunning) {
-		return err
+		return 0, nil, err
 	}
 	if err != nil {
-		return fmt.Errorf("asking tuxwatchd: %w", err)
+		return 0, nil, fmt.Errorf("asking tuxwatchd: %w", err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
+	body, err = io.ReadAll(io.LimitReader(resp.Body, 16<<20))
 	if err != nil {
-		return fmt.Errorf("asking tuxwatchd: %w", err)
+		return 0, nil, fmt.Errorf("asking tuxwatchd: %w", err)
 	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("asking tuxwatchd: %s: %s", resp.Status, strings.TrimSpace(string(body)))
-	}
-	if err := json.Unmarshal(body, into); err != nil {
-		return fmt.Errorf("reading tuxwatchd's answer (is it the same version as this command?): %w", err)
-	}
-	return nil
+	return resp.StatusCode, body, nil
 }
 
 // dial connects to the first socket that is there.

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -26,10 +27,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type fakeDaemon struct {
 	status Status
 	config Configuration
+	frame  func(camera string, request json.RawMessage) (int, json.RawMessage)
 }
 
 func (f fakeDaemon) Status() Status               { return f.status }
 func (f fakeDaemon) Configuration() Configuration { return f.config }
+func (f fakeDaemon) Frame(_ context.Context, camera string, request json.RawMessage) (int, json.RawMessage) {
+	return f.frame(camera, request)
+}
 
 // serve serves d at the path until the test ends.
 func serve(t *testing.T, path string, d Daemon) {
@@ -178,5 +183,44 @@ func TestHubInWords(t *testing.T) {
 		if got := HubInWords(s); got != want {
 			t.Errorf("%+v: %q, want %q", s, got, want)
 		}
+	}
+}
+
+func TestFrame(t *testing.T) {
+	at := time.Date(2026, 11, 22, 10, 0, 0, 123456789, time.UTC)
+	var asked, payload string
+	status, answer := 200, `{"sequence":7,"source":"a.jpg","captureTime":"2026-11-22T10:00:00.123456789Z","contentType":"image/jpeg","picture":"/9j/"}`
+	path := filepath.Join(t.TempDir(), SocketName)
+	serve(t, path, fakeDaemon{frame: func(camera string, request json.RawMessage) (int, json.RawMessage) {
+		asked, payload = camera, string(request)
+		return status, json.RawMessage(answer)
+	}})
+	ask := Client{Socket: path}
+	f, err := ask.Frame(t.Context(), "front door", at)
+	want := &Frame{Sequence: 7, Source: "a.jpg", CaptureTime: at, ContentType: "image/jpeg", Picture: []byte("\xff\xd8\xff")}
+	if err != nil || !cmp.Equal(f, want) {
+		t.Errorf("%+v, %v", f, err)
+	}
+	if asked != "front door" || !strings.Contains(payload, `"after":"2026-11-22T10:00:00.123456789Z"`) || !strings.Contains(payload, `"maxBytes":`) {
+		t.Errorf("asked for %q %s", asked, payload)
+	}
+	if _, err := ask.Frame(t.Context(), "front door", time.Time{}); err != nil || strings.Contains(payload, "after") {
+		t.Errorf("the first: %v, %s", err, payload)
+	}
+	status, answer = 304, "null"
+	if f, err := ask.Frame(t.Context(), "c", at); f != nil || err != nil {
+		t.Errorf("none newer: %+v, %v", f, err)
+	}
+	status, answer = 404, `{"error":"there is no method c.snapshot"}`
+	if _, err := ask.Frame(t.Context(), "c", at); !errors.Is(err, ErrNoCamera) || !strings.Contains(err.Error(), "c.snapshot") {
+		t.Errorf("no camera: %v", err)
+	}
+	status, answer = 503, `{"error":"the camera has taken no picture yet"}`
+	if f, err := ask.Frame(t.Context(), "c", at); !errors.Is(err, ErrNoPicture) || f != nil {
+		t.Errorf("no picture: %v", err)
+	}
+	status, answer = 413, `{"error":"too large"}`
+	if _, err := ask.Frame(t.Context(), "c", at); err == nil || !strings.Contains(err.Error(), "too large") {
+		t.Errorf("too large: %v", err)
 	}
 }

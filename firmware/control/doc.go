@@ -8,4 +8,5 @@
 //
 //	GET /v1/status   Status
 //	GET /v1/config   Configuration
+//	GET /v1/frame    Frame: a camera's newest picture (?camera=MODULE&after=TIME)
 package control

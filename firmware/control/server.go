@@ -15,6 +15,9 @@ import (
 type Daemon interface {
 	Status() Status
 	Configuration() Configuration
+	// Frame answers what a camera's direct method snapshot does, for the
+	// camera's module and its payload: a status of HTTP's, and JSON.
+	Frame(ctx context.Context, camera string, request json.RawMessage) (status int, answer json.RawMessage)
 }
 
 // Serve answers on l until ctx ends, then closes l and waits for the answers
@@ -23,6 +26,7 @@ func Serve(ctx context.Context, l net.Listener, d Daemon, log *slog.Logger) erro
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { write(w, d.Status()) })
 	mux.HandleFunc("GET /v1/config", func(w http.ResponseWriter, _ *http.Request) { write(w, d.Configuration()) })
+	mux.HandleFunc("GET /v1/frame", func(w http.ResponseWriter, r *http.Request) { writeFrame(w, r, d) })
 	server := &http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: 5 * time.Second,

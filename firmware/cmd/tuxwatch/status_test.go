@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -74,6 +76,10 @@ func (madeUp) Status() control.Status {
 		},
 		Watchdog: control.Watchdog{IntervalSeconds: 60, Stuck: []string{"camera: its loop"}},
 	}
+}
+
+func (madeUp) Frame(context.Context, string, json.RawMessage) (int, json.RawMessage) {
+	return http.StatusNotFound, json.RawMessage(`{"error":"there is no method camera.snapshot"}`)
 }
 
 func (madeUp) Configuration() control.Configuration {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -72,6 +73,11 @@ func (a answers) Configuration() control.Configuration {
 	}
 	twin, _ := d.runtime.Desired()
 	return control.Configuration{File: status.File, Source: status.Source, Values: cfg.Effective(twin, inEffect)}
+}
+
+// Frame asks a camera's module for its newest picture.
+func (a answers) Frame(ctx context.Context, camera string, request json.RawMessage) (int, json.RawMessage) {
+	return a.runtime.Invoke(ctx, camera+".snapshot", request)
 }
 
 // summary is the daemon's state in one line of words, the worst first.

@@ -154,6 +154,7 @@ func kind(env environment) edge.Kind {
 		},
 		Properties: func() any { return &Properties{FramesPerSecond: 1} },
 		Outputs:    []string{Output},
+		Methods:    []string{MethodSnapshot},
 		New: func(settings any) (edge.Module, error) {
 			return &module{settings: *settings.(*Settings), env: env, pace: newPace(time.Now)}, nil
 		},
@@ -182,6 +183,7 @@ type module struct {
 	env      environment
 	pace     *pace
 	newest   slot
+	latest   latest
 }
 
 // Run takes and sends pictures until ctx ends.
@@ -190,6 +192,7 @@ func (m *module) Run(ctx context.Context, c *edge.Client) error {
 		m.pace.set(properties.(*Properties).FramesPerSecond)
 		return nil
 	})
+	m.latest.serve(c)
 	m.newest.ready = make(chan struct{}, 1)
 	c.Ready()
 	c.Go(func(ctx context.Context) error { return m.send(ctx, c) })
@@ -266,6 +269,7 @@ func (m *module) captureFrom(ctx context.Context, c *edge.Client, sequence *int)
 		c.Count("frames_captured", 1)
 		p.sequence = *sequence
 		*sequence++
+		m.latest.p.Store(&p)
 		if m.newest.put(p) {
 			c.Count("frames_dropped", 1)
 		}
