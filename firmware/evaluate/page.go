@@ -8,6 +8,7 @@ import (
 	"html/template"
 	"image/jpeg"
 	"math"
+	"path/filepath"
 	"strings"
 
 	"tuxwatch/firmware/pictures"
@@ -49,7 +50,8 @@ var pageHTML string
 
 var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 	"percent": percent, "share": share, "number": number, "name": pictures.Name,
-	"of": func(value float64) string { return percent(&value) },
+	"short": short,
+	"of":    func(value float64) string { return percent(&value) },
 }).Parse(pageHTML))
 
 // HTML draws the page.
@@ -103,12 +105,17 @@ func (p Page) HTML() ([]byte, error) {
 	}
 	var page bytes.Buffer
 	err := pageTemplate.Execute(&page, map[string]any{
-		"Page": p, "R": p.Report, "Charts": p.Report.charts(), "Worst": worst, "Sections": sections,
+		"Page": p, "R": p.Report, "Charts": p.Report.charts(), "Worst": worst, "Sections": sections, "Steps": p.Report.steps(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("drawing the page: %w", err)
 	}
 	return page.Bytes(), nil
+}
+
+// short is the end of a path: the file, and the folder that it is in.
+func short(path string) string {
+	return pictures.Name(filepath.Join(filepath.Base(filepath.Dir(path)), filepath.Base(path)))
 }
 
 // thumbnail makes a small JPEG copy of a picture that a page can hold.
@@ -253,7 +260,7 @@ func (r *Report) calibrationChart() chart {
 		}
 		line = append(line, [2]float64{b.Said, b.Was})
 		c.Dots = append(c.Dots, dot{plotX(b.Said), plotY(b.Was),
-			math.Round(10*(3+9*math.Sqrt(float64(b.Pictures)/float64(len(r.Samples)))))/10, "one",
+			math.Round(10*(3+9*math.Sqrt(float64(b.Pictures)/float64(len(r.Samples))))) / 10, "one",
 			fmt.Sprintf("%d pictures with %.0f to %.0f %%: said %s, was %s", b.Pictures, 100*b.From, 100*b.To, percent(&b.Said), percent(&b.Was))})
 	}
 	c.Lines = []curve{{"", "one thin", points(line)}}

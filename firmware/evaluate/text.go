@@ -40,10 +40,8 @@ func (r *Report) Text(out io.Writer) error {
 
 	fmt.Fprintln(t)
 	row("THRESHOLD", "PRECISION", "RECALL", "SPECIFICITY", "F1")
-	for step := 1; step <= 9; step++ {
-		threshold := float64(step) / 10
-		p := r.At(threshold)
-		row(number(threshold), percent(p.Precision), percent(p.Recall), percent(p.Specificity), share(p.F1))
+	for _, p := range r.steps() {
+		row(number(p.Threshold), percent(p.Precision), percent(p.Recall), percent(p.Specificity), share(p.F1))
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -62,6 +60,14 @@ func (r *Report) Text(out io.Writer) error {
 		}
 	}
 	return t.Flush()
+}
+
+// steps are the points that tables show.
+func (r *Report) steps() (points []Point) {
+	for step := 1; step <= 9; step++ {
+		points = append(points, r.At(float64(step)/10))
+	}
+	return points
 }
 
 // At gives what a threshold would give.

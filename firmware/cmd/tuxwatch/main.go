@@ -71,6 +71,8 @@ func newCommand() (cmd *cobra.Command, started *bool) {
 		newRouteCommand(),
 		newClassifyCommand(),
 		newTeachCommand(),
+		newEvaluateCommand(),
+		newCollectCommand(),
 		newSendImageCommand(),
 		newCompletionCommand(),
 		newVersionCommand(),

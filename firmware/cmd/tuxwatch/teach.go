@@ -166,6 +166,11 @@ func runTeach(cmd *cobra.Command, f teachFlags) error {
 		return failed("%w", err)
 	}
 	defer base.Close()
+	if f.fromCamera {
+		if err := takePictures(cmd, f); err != nil {
+			return err
+		}
+	}
 
 	start := time.Now()
 	progress := newProgress(cmd.ErrOrStderr(), "looking at the pictures")
@@ -246,10 +251,12 @@ func openBase(library *litert.Runtime, dir string, threads int) (*vision.Classif
 		return nil, fmt.Errorf("%w with --base", err)
 	}
 	if threads == 0 {
-		threads = min(runtime.NumCPU(), 4)
+		threads = defaultThreads()
 	}
 	return vision.OpenClassifier(library, dir, threads, vision.Limits{})
 }
+
+func defaultThreads() int { return min(runtime.NumCPU(), 4) }
 
 // progress shows how far a long work is: a bar on a terminal, a line now and
 // then elsewhere.
