@@ -154,6 +154,54 @@ func TestSilenceEndsAnEvent(t *testing.T) {
 	}
 }
 
+// What did not become an event is no part of the next one.
+func TestFalseStart(t *testing.T) {
+	r := rules()
+	r.Window, r.MinFrames = 3, 3
+	var track Track
+	var told []Notice
+	for i, score := range []float64{0.9, 0.9, 0.9, 0.1, 0.1, 0.1, 0.6, 0.7, 0.8, 0.8, 0.1, 0.1, 0.6, 0.6, 0.6, 0.6} {
+		var notices []Notice
+		track, notices = track.Observe(Frame{At: second(i), Score: score}, r, names())
+		told = append(told, notices...)
+	}
+	if len(told) != 3 {
+		t.Fatalf("%+v", told)
+	}
+	if e := told[0].Event; !e.Started.Equal(second(6)) || e.Frames != 4 || e.Best.Score != 0.8 {
+		t.Errorf("%+v", e)
+	}
+	// The best frame of the next event is new, although it is not better.
+	if n := told[2]; n.What != Start || n.Event.Best.Score != 0.6 || !n.NewBest {
+		t.Errorf("%+v", n)
+	}
+}
+
+// Two connections of one camera may overtake each other.
+func TestFramesOutOfOrder(t *testing.T) {
+	r := rules()
+	r.Window, r.Update = 3, time.Second
+	var track Track
+	var last time.Time
+	for i, at := range []int{3, 1, 2, 4, 0, 5, 1, 7, 6} {
+		score := 0.9
+		if i > 6 {
+			score = 0.1
+		}
+		var notices []Notice
+		track, notices = track.Observe(Frame{At: second(at), Score: score}, r, names())
+		for _, n := range notices {
+			if n.At.Before(last) || n.Event.Last.At.Before(n.Event.Started) {
+				t.Errorf("%s at %v after %v", n.What, n.At, last)
+			}
+			last = n.At
+		}
+	}
+	if !last.Equal(second(7)) {
+		t.Errorf("the last notice was at %v", last)
+	}
+}
+
 func TestClose(t *testing.T) {
 	r := rules()
 	var track Track
