@@ -65,6 +65,43 @@ func TestPenguinSaysIsPenguinFirst(t *testing.T) {
 	}
 }
 
+func TestSightingsJSON(t *testing.T) {
+	at := func(seconds int64) Time { return Time{time.Unix(seconds, 0)} }
+	for _, c := range []struct {
+		body any
+		want string
+	}{
+		{
+			Sighting{
+				IsPenguin: true, Event: SightingStart, ID: "1", Label: "penguin", Probability: 0.75, BestProbability: 0.9,
+				BestTime: at(2), Region: "door", Frames: 3, Started: at(1), Model: "m", ModelVersion: "2", Camera: "c", Topic: "t",
+				TimeCreated: at(3), Thumbnail: []byte("jpeg"),
+			},
+			`{"IsPenguin":true,"event":"start","id":"1","label":"penguin","probability":0.75,"bestProbability":0.9,` +
+				`"bestTime":"1970-01-01T00:00:02.000Z","region":"door","frames":3,"started":"1970-01-01T00:00:01.000Z",` +
+				`"model":"m","modelVersion":"2","camera":"c","topic":"t","timeCreated":"1970-01-01T00:00:03.000Z","thumbnail":"anBlZw=="}`,
+		},
+		{
+			Sighting{Event: SightingEnd, ID: "1", Reason: "gone", Label: "penguin", BestTime: at(2), Frames: 9, Started: at(1), Ended: at(8), TimeCreated: at(8)},
+			`{"IsPenguin":false,"event":"end","id":"1","reason":"gone","label":"penguin","probability":0,"bestProbability":0,` +
+				`"bestTime":"1970-01-01T00:00:02.000Z","frames":9,"started":"1970-01-01T00:00:01.000Z",` +
+				`"ended":"1970-01-01T00:00:08.000Z","timeCreated":"1970-01-01T00:00:08.000Z"}`,
+		},
+		{
+			SightingsReset{Event: SightingReset, TimeCreated: at(1)},
+			`{"IsPenguin":false,"event":"reset","timeCreated":"1970-01-01T00:00:01.000Z"}`,
+		},
+	} {
+		m, err := JSON(c.body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(c.want, string(m.Body)); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
 func TestTimeRefusesOtherForms(t *testing.T) {
 	for _, text := range []string{`12`, `"yesterday"`, `"2026-11-22"`, `null1`} {
 		var at Time
