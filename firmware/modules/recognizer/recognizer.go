@@ -84,8 +84,20 @@ func (s *Settings) Validate() error {
 }
 
 // Kind describes the module to the configuration. The service is the daemon's;
-// it is empty while no module of this kind runs.
+// it is empty before a module of this kind runs, and soon after the last one
+// has ended.
 func Kind(service *vision.Service) edge.Kind {
+	return kind(service, pauses{look: 5 * time.Second, unload: 10 * time.Second})
+}
+
+// pauses are what tests make shorter.
+type pauses struct {
+	look   time.Duration // between looks whether the model's folder has changed
+	unload time.Duration // from the module's end to that of its model
+}
+
+func kind(service *vision.Service, pauses pauses) edge.Kind {
+	held := &holder{service: service, after: pauses.unload}
 	return edge.Kind{
 		Name:     "recognizer",
 		Summary:  "holds the model that tells what a picture shows; HTTP on port 8085",
@@ -96,7 +108,7 @@ func Kind(service *vision.Service) edge.Kind {
 			if !ok {
 				return nil, fmt.Errorf("recognizer: settings are %T, not *recognizer.Settings", settings)
 			}
-			return &recognizer{settings: *s, service: service, health: map[part]error{}}, nil
+			return &recognizer{settings: *s, service: service, held: held, look: pauses.look, health: map[part]error{}}, nil
 		},
 	}
 }
@@ -112,24 +124,29 @@ const (
 type recognizer struct {
 	settings Settings
 	service  *vision.Service
+	held     *holder
+	look     time.Duration
 	client   *edge.Client
 
 	mu     sync.Mutex
 	health map[part]error
+	loaded bool   // by this module, not the one before it
+	seen   string // the folder's state when it was last loaded, or tried
 }
 
 func (r *recognizer) Run(ctx context.Context, c *edge.Client) error {
 	r.client = c
 	r.service.SetMaxWaiting(r.settings.MaxWaiting)
-	defer r.service.Unload()
+	r.held.take()
+	defer r.held.release()
 	c.HandleMethod("reload", func(ctx context.Context, _ json.RawMessage) (int, any) { return r.reload(ctx) })
 
 	if err := r.load(ctx); err != nil {
 		r.note(thatModel, err)
-		c.Go(r.loadLater)
 	} else {
 		r.note(thatModel, nil)
 	}
+	c.Go(r.follow)
 	c.Ready()
 	if r.settings.Listen != "" {
 		c.Go(r.listen)
@@ -154,7 +171,20 @@ func (r *recognizer) note(p part, err error) {
 	}
 }
 
+// load loads the model's folder. When that fails, the model that is in use
+// stays: the folder's own before a change, or that of the settings before.
 func (r *recognizer) load(ctx context.Context) error {
+	err := r.loadFolder(ctx)
+	if err == nil {
+		return nil
+	}
+	if before, there := r.service.Model(); there {
+		return fmt.Errorf("%w; the model %s of %s stays in use", err, before.Name, before.Folder)
+	}
+	return err
+}
+
+func (r *recognizer) loadFolder(ctx context.Context) error {
 	dir, err := vision.FindModel(r.settings.Model)
 	if err != nil {
 		return fmt.Errorf("%w in the recognizer's setting model", err)
@@ -163,10 +193,17 @@ func (r *recognizer) load(ctx context.Context) error {
 	if threads == 0 {
 		threads = min(runtime.NumCPU(), 4)
 	}
+	state := folderState(dir) // before: what changes while it loads is loaded again
+	r.mu.Lock()
+	r.seen = state
+	r.mu.Unlock()
 	limits := vision.Limits{Bytes: r.settings.MaxPictureBytes, Pixels: r.settings.MaxPicturePixels}
 	if err := r.service.Load(ctx, dir, vision.LoadOptions{Threads: threads, Limits: limits}); err != nil {
 		return err
 	}
+	r.mu.Lock()
+	r.loaded = true
+	r.mu.Unlock()
 	info, _ := r.service.Model()
 	r.client.Log().Info("model loaded", "model", info.Name, "version", info.Version, "folder", info.Folder,
 		"runtime", info.Runtime, "threads", info.Threads, "labels", len(info.Labels))
@@ -196,19 +233,6 @@ func (r *recognizer) retry(ctx context.Context, p part, do func() error) error {
 			return nil
 		}
 	}
-}
-
-func (r *recognizer) loadLater(ctx context.Context) error {
-	return r.retry(ctx, thatModel, func() error {
-		if _, loaded := r.service.Model(); loaded { // by the method reload
-			return nil
-		}
-		err := r.load(ctx)
-		if err == nil {
-			r.note(thatModel, nil)
-		}
-		return err
-	})
 }
 
 // reload is the direct method: it reads the model's folder again. When that
