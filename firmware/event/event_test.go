@@ -160,7 +160,7 @@ func TestFalseStart(t *testing.T) {
 	r.Window, r.MinFrames = 3, 3
 	var track Track
 	var told []Notice
-	for i, score := range []float64{0.9, 0.9, 0.9, 0.1, 0.1, 0.1, 0.6, 0.7, 0.8, 0.8, 0.1, 0.1, 0.6, 0.6, 0.6, 0.6} {
+	for i, score := range []float64{0.9, 0.9, 0.9, 0.1, 0.1, 0.1, 0.6, 0.7, 0.8, 0.8, 0.1, 0.1, 0.6, 0.6, 0.6, 0.6, 0.6} {
 		var notices []Notice
 		track, notices = track.Observe(Frame{At: second(i), Score: score}, r, names())
 		told = append(told, notices...)
