@@ -19,6 +19,7 @@ import (
 	"strings"
 	"syscall"
 	"unicode"
+	"unicode/utf8"
 
 	"tuxwatch/firmware/vision"
 )
@@ -187,7 +188,7 @@ func Note(data []byte) string {
 // Name gives a path as it may stand in a line of text: quoted when there is
 // something in it that does not print, such as a line break.
 func Name(path string) string {
-	if strings.ContainsFunc(path, func(r rune) bool { return !unicode.IsPrint(r) }) {
+	if !utf8.ValidString(path) || strings.ContainsFunc(path, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return strconv.Quote(path)
 	}
 	return path
