@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"tuxwatch/firmware/event"
 	"tuxwatch/firmware/message"
 	"tuxwatch/firmware/vision"
 )
@@ -24,6 +25,10 @@ type origin struct {
 	camera   string // the MQTT client or the module
 	topic    string // empty for a module
 	received time.Time
+	// key tells one picture from another, or is 0; again says that a picture of
+	// the same key is the same one, delivered again.
+	key   uint64
+	again bool
 }
 
 // take decides about a payload and sends the alert if there is one. It returns
@@ -45,9 +50,18 @@ func (m *module) take(ctx context.Context, payload []byte, from origin) (err err
 		m.refuse(from, len(payload), bad)
 		return nil
 	}
-	result, err := m.classify(ctx, picture)
+	p := m.properties.Load()
+	if p.AlertOn == onEvent {
+		if again, err := m.cameras.repeated(ctx, from); again || err != nil {
+			return err
+		}
+	}
+	seen, err := m.look(ctx, picture, from, p)
 	switch {
 	case err == nil:
+		defer seen.close()
+	case errors.Is(err, errNight):
+		return nil
 	case errors.Is(err, vision.ErrNotPicture):
 		m.refuse(from, len(payload), &badPicture{reasonNotPicture, err.Error()})
 		return nil
@@ -62,14 +76,14 @@ func (m *module) take(ctx context.Context, payload []byte, from origin) (err err
 		return nil
 	}
 	m.c.Count("pictures_classified", 1)
-	if len(result.Predictions) == 0 {
+	if p.AlertOn == onEvent {
+		return m.observe(ctx, seen, picture, from, p)
+	}
+	seen.close()
+	if !strings.EqualFold(seen.best.Label, p.Label) || !(seen.best.Probability > p.Threshold) {
 		return nil
 	}
-	best, wanted := result.Predictions[0], m.properties.Load()
-	if !strings.EqualFold(best.Label, wanted.Label) || !(best.Probability > wanted.Threshold) {
-		return nil
-	}
-	return m.alert(ctx, best, result.Model, from)
+	return m.alert(ctx, seen.best, seen.model, from)
 }
 
 // refuse counts and logs a payload that cannot be used.
@@ -80,11 +94,28 @@ func (m *module) refuse(from origin, size int, bad *badPicture) {
 		"camera", from.camera, "topic", from.topic, "bytes", size, "error", bad.detail)
 }
 
+// observe makes a frame of what was seen and hands it on to where events are
+// found.
+func (m *module) observe(ctx context.Context, seen sight, picture []byte, from origin, p *Properties) error {
+	f := event.Frame{
+		At: from.received, Score: seen.probability, Key: from.key, Region: seen.region,
+		Camera: from.camera, Topic: from.topic, Model: seen.model.Name, ModelVersion: seen.model.Version,
+	}
+	if p.ThumbnailBytes > 0 && m.cameras.wants(from, seen.probability, p) {
+		f.Thumbnail = m.thumbnail(ctx, seen, picture, p.ThumbnailBytes)
+	}
+	seen.close() // sending may take a while
+	return m.cameras.observe(ctx, from, f, p)
+}
+
+// question is what the recognizer is asked.
+type question func(ctx context.Context) (vision.Result, error)
+
 // classify asks the recognizer, again while it is busy or has no model yet.
-func (m *module) classify(ctx context.Context, picture []byte) (vision.Result, error) {
+func (m *module) classify(ctx context.Context, ask question) (vision.Result, error) {
 	deadline := time.Now().Add(m.settings.BusyTimeout)
 	for {
-		result, err := m.ask(ctx, picture)
+		result, err := m.ask(ctx, ask)
 		if !errors.Is(err, vision.ErrBusy) && !errors.Is(err, vision.ErrNotReady) {
 			return result, err
 		}
@@ -94,11 +125,11 @@ func (m *module) classify(ctx context.Context, picture []byte) (vision.Result, e
 	}
 }
 
-func (m *module) ask(ctx context.Context, picture []byte) (vision.Result, error) {
+func (m *module) ask(ctx context.Context, ask question) (vision.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, classifyTimeout)
 	defer cancel()
 	defer m.looking.leave(m.looking.enter(time.Now()))
-	return m.classifier.Classify(ctx, picture)
+	return ask(ctx)
 }
 
 // wait pauses before a repetition; false when there is to be none.
@@ -114,7 +145,7 @@ func (m *module) wait(ctx context.Context, deadline time.Time) bool {
 	}
 }
 
-// alert sends what was seen, again while that fails.
+// alert sends what was seen.
 func (m *module) alert(ctx context.Context, best vision.Prediction, model vision.ModelInfo, from origin) error {
 	alert, err := message.JSON(message.Penguin{
 		IsPenguin:    true,
@@ -130,6 +161,11 @@ func (m *module) alert(ctx context.Context, best vision.Prediction, model vision
 		return err
 	}
 	alert.ID = uuid.NewString() // the same in every repetition
+	return m.send(ctx, alert)
+}
+
+// send sends an alert, again while that fails.
+func (m *module) send(ctx context.Context, alert message.Message) error {
 	deadline := time.Now().Add(m.settings.BusyTimeout)
 	for {
 		err := m.c.Send(ctx, Output, alert)

@@ -148,7 +148,7 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 		return pk, h.refuse(cl, err)
 	}
 	if pk.FixedHeader.Qos == 0 {
-		if err := h.take(cl, pk); err != nil && h.b.ctx.Err() == nil {
+		if err := h.take(cl, pk, 0); err != nil && h.b.ctx.Err() == nil {
 			h.b.m.complaints.say("lost", "an alert is lost, for its picture came with QoS 0", "camera", clip(cl.ID), "error", err)
 		}
 		return pk, packets.CodeSuccessIgnore
@@ -157,7 +157,7 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	for {
 		one, mine := h.b.deliveries.begin(key, hash, pk.FixedHeader.Dup)
 		if mine {
-			err := h.take(cl, pk)
+			err := h.take(cl, pk, hash)
 			h.b.deliveries.finish(key, one, err == nil)
 			if err != nil {
 				return pk, h.refuse(cl, err)
@@ -188,8 +188,12 @@ func (h *hook) delay(cl *mqtt.Client) error {
 	return c.limiter.Wait(h.b.ctx)
 }
 
-func (h *hook) take(cl *mqtt.Client, pk packets.Packet) error {
-	return h.b.m.take(h.b.ctx, pk.Payload, origin{camera: clip(cl.ID), topic: clip(pk.TopicName), received: time.Now()})
+// take decides about a picture; key is its contents' hash, or 0 where it cannot
+// come again.
+func (h *hook) take(cl *mqtt.Client, pk packets.Packet, key uint64) error {
+	return h.b.m.take(h.b.ctx, pk.Payload, origin{
+		camera: clip(cl.ID), topic: clip(pk.TopicName), received: time.Now(), key: key, again: pk.FixedHeader.Dup,
+	})
 }
 
 // refuse closes the connection of a client whose publish cannot be acknowledged

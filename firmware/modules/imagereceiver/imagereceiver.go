@@ -20,13 +20,37 @@
 // an alert cannot be stored, the connection is closed instead, for the camera to
 // deliver the picture again.
 //
+// # Alerts by frame and by event
+//
+// By default each picture whose best prediction is the label is an alert
+// ([message.Penguin]). With the desired property AlertOn "event" there is a
+// message when a camera begins to show the label and one when it no longer does
+// ([message.Sighting]), by the rule of package event; pictures are told apart
+// by camera as the setting cameras_by says. A picture is then acknowledged when
+// it has been counted and what followed from it is on stable storage. One that
+// is delivered again is not counted again.
+//
+// An event that is under way when the module ends, or when alerts are to be by
+// frame again, ends with it. Where that could not be told, because the power
+// failed, it is over with the first message of the module's next start
+// ([message.SightingsReset]).
+//
+// # Regions, masks and night frames
+//
+// With regions the recognizer gets to see those parts of a picture alone, and
+// the one where it is surest counts; with masks, parts of it become grey. Dark
+// frames can be counted, left out or believed less. For these, and for
+// thumbnails, pictures are decoded here, one at a time and within the
+// recognizer's limits. Where nothing of this is configured they go to the
+// recognizer as they came.
+//
 // Start with [Kind].
 package imagereceiver
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"hash/maphash"
 	"net"
 	"os"
 	"strings"
@@ -51,87 +75,12 @@ type Classifier interface {
 	Classify(ctx context.Context, picture []byte) (vision.Result, error)
 }
 
-// Settings are fixed while the module runs.
-type Settings struct {
-	// Listen is the address and port that cameras connect to. Beyond the
-	// loopback interface it needs User and PasswordFile, or Anonymous.
-	Listen string `yaml:"listen"`
-	// User and PasswordFile are what cameras have to log in with; the password
-	// is the file's first line.
-	User         string `yaml:"user"`
-	PasswordFile string `yaml:"password_file"`
-	// Anonymous lets anyone who reaches Listen send pictures.
-	Anonymous bool `yaml:"anonymous"`
-	// MaxPictureBytes is the size of the largest picture, before base64.
-	MaxPictureBytes int `yaml:"max_picture_bytes"`
-	// MaxConnections is how many cameras may be connected.
-	MaxConnections int `yaml:"max_connections"`
-	// MaxPicturesPerSecond is how many pictures one camera may send; more are
-	// delayed by not reading from its connection.
-	MaxPicturesPerSecond float64 `yaml:"max_pictures_per_second"`
-	// BusyTimeout is how long a picture waits for a recognizer that is busy or
-	// has no model before it is dropped, and an alert for the outbox.
-	BusyTimeout time.Duration `yaml:"busy_timeout"`
-}
-
-// Validate names every setting that cannot work.
-func (s *Settings) Validate() error {
-	var errs []error
-	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	host, _, err := net.SplitHostPort(s.Listen)
-	switch {
-	case err != nil:
-		wrong("listen: %w; write address:port, as in 127.0.0.1:1888", err)
-	case (s.User == "") != (s.PasswordFile == ""):
-		wrong("user, password_file: one is of no use without the other")
-	case !loopback(host) && s.User == "" && !s.Anonymous:
-		wrong("listen: %s can be reached from other machines; set user and password_file, or anonymous: true to let anyone send pictures", s.Listen)
-	}
-	if s.MaxPictureBytes < 1024 || s.MaxPictureBytes > 64<<20 {
-		wrong("max_picture_bytes: %d is not between 1024 and %d", s.MaxPictureBytes, 64<<20)
-	}
-	if s.MaxConnections < 1 || s.MaxConnections > 1000 {
-		wrong("max_connections: %d is not between 1 and 1000", s.MaxConnections)
-	}
-	if !(s.MaxPicturesPerSecond > 0 && s.MaxPicturesPerSecond <= 1000) {
-		wrong("max_pictures_per_second: %v is not above 0 and at most 1000", s.MaxPicturesPerSecond)
-	}
-	if s.BusyTimeout < 0 || s.BusyTimeout > 5*time.Minute {
-		wrong("busy_timeout: %v is not between 0 and 5m", s.BusyTimeout)
-	}
-	return errors.Join(errs...)
-}
-
-// loopback reports whether a host is reachable from this machine only.
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
-}
-
-// Properties are the desired properties.
-type Properties struct {
-	// Label is what the best prediction has to be for an alert.
-	Label string `json:"Label"`
-	// Threshold is what its probability has to be above, 0 to 1.
-	Threshold float64 `json:"Threshold"`
-}
-
-// Validate checks that there can be alerts.
-func (p *Properties) Validate() error {
-	if strings.TrimSpace(p.Label) == "" {
-		return errors.New("the Label is empty: name one of the model's labels, such as penguin")
-	}
-	if !(p.Threshold >= 0 && p.Threshold < 1) {
-		return fmt.Errorf("the Threshold %v is not a probability from 0 to below 1", p.Threshold)
-	}
-	return nil
-}
-
 // Kind describes the module; classifier answers for its pictures.
 func Kind(classifier Classifier) edge.Kind {
 	return kind(classifier, environment{
 		retryMin: time.Second, retryMax: 30 * time.Second, pause: 100 * time.Millisecond,
 		connectTimeout: 10 * time.Second, packetTimeout: time.Minute, writeTimeout: 10 * time.Second,
+		tick: time.Second,
 	})
 }
 
@@ -142,6 +91,7 @@ type environment struct {
 	connectTimeout     time.Duration // for a new connection to say who it is
 	packetTimeout      time.Duration // for a packet to arrive once it has begun
 	writeTimeout       time.Duration // for a client to take an acknowledgement
+	tick               time.Duration // between two looks at the clock
 }
 
 func kind(classifier Classifier, env environment) edge.Kind {
@@ -151,14 +101,14 @@ func kind(classifier Classifier, env environment) edge.Kind {
 		Settings: func() any {
 			return &Settings{
 				Listen: "127.0.0.1:1888", MaxPictureBytes: vision.DefaultMaxBytes, MaxConnections: 16,
-				MaxPicturesPerSecond: 10, BusyTimeout: 10 * time.Second,
+				MaxPicturesPerSecond: 10, BusyTimeout: 10 * time.Second, CamerasBy: byTopic, MaxCameras: 64,
 			}
 		},
-		Properties: func() any { return &Properties{Label: "penguin", Threshold: 0.5} },
+		Properties: func() any { return defaultProperties() },
 		Inputs:     []string{Input},
 		Outputs:    []string{Output},
 		New: func(settings any) (edge.Module, error) {
-			return &module{settings: *settings.(*Settings), classifier: classifier, env: env}, nil
+			return newModule(*settings.(*Settings), classifier, env)
 		},
 	}
 }
@@ -171,6 +121,17 @@ type module struct {
 	c          *edge.Client
 	looking    lookout
 	complaints complaints
+	desk       chan struct{} // holds the one token that a picture may be decoded with
+	cameras    cameras
+}
+
+func newModule(settings Settings, classifier Classifier, env environment) (edge.Module, error) {
+	if _, able := classifier.(imageClassifier); !able && len(settings.Regions)+len(settings.Masks) > 0 {
+		return nil, fmt.Errorf("regions and masks need a recognizer that takes decoded pictures; a %T does not", classifier)
+	}
+	m := &module{settings: settings, classifier: classifier, env: env, desk: make(chan struct{}, 1)}
+	m.cameras.m = m
+	return m, nil
 }
 
 // Run takes pictures until ctx ends.
@@ -182,11 +143,18 @@ func (m *module) Run(ctx context.Context, c *edge.Client) error {
 		return nil
 	})
 	c.HandleInput(Input, func(ctx context.Context, in message.Message) error {
-		return m.take(ctx, in.Body, origin{camera: in.Source.Module, received: time.Now()})
+		return m.take(ctx, in.Body, origin{camera: in.Source.Module, received: time.Now(), key: maphash.String(seed, in.ID), again: in.ID != ""})
 	})
 	c.Go(m.watch)
+	c.Go(m.cameras.run)
 	c.Ready()
-	return m.receive(ctx)
+	err := m.receive(ctx)
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	if err := m.cameras.stop(ending, time.Now()); err != nil {
+		c.Log().Error("the end of an event could not be told; it will be when the module starts again", "error", err)
+	}
+	return err
 }
 
 // watch keeps the promise of being alive for as long as no picture has been

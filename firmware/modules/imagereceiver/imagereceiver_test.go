@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"image"
 	"image/color"
 	"image/jpeg"
 	"net"
@@ -33,6 +34,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type colours struct {
 	mu     sync.Mutex
 	asked  int
+	images int               // of these, with decoded pictures
 	before func(n int) error // called with the count, before the answer
 }
 
@@ -53,13 +55,31 @@ func (c *colours) Classify(ctx context.Context, picture []byte) (vision.Result, 
 	if err != nil {
 		return vision.Result{}, fmt.Errorf("%w: %w", vision.ErrNotPicture, err)
 	}
-	light := float64(color.GrayModel.Convert(img.At(0, 0)).(color.Gray).Y) / 255
+	return answer(float64(color.GrayModel.Convert(img.At(0, 0)).(color.Gray).Y) / 255), nil
+}
+
+// ClassifyImage answers by the average brightness.
+func (c *colours) ClassifyImage(_ context.Context, img image.Image) (vision.Result, error) {
+	c.mu.Lock()
+	c.asked++
+	c.images++
+	c.mu.Unlock()
+	sum, bounds := 0.0, img.Bounds()
+	for y := bounds.Min.Y; y < bounds.Max.Y; y++ {
+		for x := bounds.Min.X; x < bounds.Max.X; x++ {
+			sum += float64(color.GrayModel.Convert(img.At(x, y)).(color.Gray).Y) / 255
+		}
+	}
+	return answer(sum / float64(bounds.Dx()*bounds.Dy())), nil
+}
+
+func answer(light float64) vision.Result {
 	result := vision.Result{Model: vision.ModelInfo{Name: "colours", Version: "1"}}
 	result.Predictions = []vision.Prediction{{Label: "penguin", Probability: light}, {Label: "other", Probability: 1 - light}}
 	if light < 0.5 {
 		result.Predictions[0], result.Predictions[1] = result.Predictions[1], result.Predictions[0]
 	}
-	return result, nil
+	return result
 }
 
 // hook gets in between; see before.
@@ -109,10 +129,17 @@ func quick() environment {
 	return environment{
 		retryMin: time.Millisecond, retryMax: 20 * time.Millisecond, pause: time.Millisecond,
 		connectTimeout: 10 * time.Second, packetTimeout: 10 * time.Second, writeTimeout: 10 * time.Second,
+		tick: time.Millisecond,
 	}
 }
 
 func start(t *testing.T, env environment, change func(*Settings)) *receiver {
+	t.Helper()
+	return startWith(t, env, change, "")
+}
+
+// startWith starts the module with desired properties.
+func startWith(t *testing.T, env environment, change func(*Settings), desired string) *receiver {
 	t.Helper()
 	c := &colours{}
 	k := kind(c, env)
@@ -122,7 +149,7 @@ func start(t *testing.T, env environment, change func(*Settings)) *receiver {
 	if change != nil {
 		change(s)
 	}
-	return &receiver{edgetest.Start(t, k, s, ""), c}
+	return &receiver{edgetest.Start(t, k, s, desired), c}
 }
 
 // address is where the broker listens.
