@@ -1,5 +1,7 @@
 package mjpeg
 
+import "bytes"
+
 // standardTables is a DHT segment with the typical Huffman tables of ITU-T
 // T.81, Annex K.3, Tables K.3 to K.6: the ones that a Motion JPEG camera which
 // sends none has used (USB Device Class Definition for Video Devices: Motion-JPEG
@@ -40,3 +42,7 @@ var standardTables = []byte{
 	0xe2, 0xe3, 0xe4, 0xe5, 0xe6, 0xe7, 0xe8, 0xe9, 0xea, 0xf2, 0xf3, 0xf4, 0xf5, 0xf6, 0xf7, 0xf8,
 	0xf9, 0xfa,
 }
+
+// StandardTables returns a copy of that segment, marker and length included, for
+// decoders that meet a frame without tables.
+func StandardTables() []byte { return bytes.Clone(standardTables) }

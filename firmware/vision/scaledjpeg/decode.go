@@ -82,7 +82,7 @@ func Decode(data []byte, denominator int) (image.Image, error) {
 	if denominator != 1 && denominator != 2 && denominator != 4 && denominator != 8 {
 		return nil, fmt.Errorf("scaledjpeg: denominator %d is not 1, 2, 4 or 8", denominator)
 	}
-	d := &decoder{data: data, side: 8 / denominator, adobe: -1, dc: standardDC, ac: standardAC}
+	d := &decoder{data: data, side: 8 / denominator, adobe: -1, dc: standard.dc, ac: standard.ac}
 	if err := d.segments(); err != nil {
 		return nil, err
 	}
