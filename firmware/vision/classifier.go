@@ -256,6 +256,16 @@ func (c *Classifier) classify(p *picture, decoding time.Duration) (Result, error
 	}
 	c.fill(samples)
 	prepared := time.Now()
+	result, err := c.run()
+	if err != nil {
+		return Result{}, err
+	}
+	result.Timing = Timing{Decode: decoding, Prepare: prepared.Sub(start), Invoke: time.Since(prepared)}
+	return result, nil
+}
+
+// run runs the model on what its input was filled with.
+func (c *Classifier) run() (Result, error) {
 	if err := c.model.Invoke([][]byte{c.input}, c.outputs); err != nil {
 		return Result{}, err
 	}
@@ -272,7 +282,6 @@ func (c *Classifier) classify(p *picture, decoding time.Duration) (Result, error
 		result.Predictions = append(result.Predictions, Prediction{c.info.Labels[i], probability})
 	}
 	slices.SortStableFunc(result.Predictions, func(a, b Prediction) int { return cmp.Compare(b.Probability, a.Probability) })
-	result.Timing = Timing{Decode: decoding, Prepare: prepared.Sub(start), Invoke: time.Since(prepared)}
 	return result, nil
 }
 

@@ -28,6 +28,8 @@ type Service struct {
 
 	// turn holds the one token that its owner may use the classifier with.
 	turn chan struct{}
+	// explaining holds the one token of who has a picture explained.
+	explaining chan struct{}
 	// loading keeps Loads in order.
 	loading sync.Mutex
 
@@ -42,7 +44,9 @@ type Service struct {
 
 // NewService makes a service without a model: load one next. The caller closes it.
 func NewService(runtime Runtime) *Service {
-	return &Service{runtime: runtime, turn: make(chan struct{}, 1), maxWaiting: DefaultMaxWaiting}
+	return &Service{
+		runtime: runtime, turn: make(chan struct{}, 1), explaining: make(chan struct{}, 1), maxWaiting: DefaultMaxWaiting,
+	}
 }
 
 // SetMaxWaiting changes how many pictures may wait before Classify returns
