@@ -25,6 +25,8 @@ import (
 const (
 	// patience is how long a request waits for its turn at the model.
 	patience = 20 * time.Second
+	// explainPatience is how long explaining a picture may take.
+	explainPatience = 45 * time.Second
 	// formOverhead is what a multipart form may have beside the picture.
 	formOverhead = 64 << 10
 	// parallelUploads is how many pictures are received at a time, beyond
@@ -107,9 +109,18 @@ func (h *handler) image(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusServiceUnavailable, "Busy", "too many pictures are being received; try again")
 		return
 	}
+	explain, err := wantsExplanation(r.URL.Query())
+	if err != nil {
+		h.failed(w, r, err)
+		return
+	}
 	picture, err := h.receive(w, r)
 	if err != nil {
 		h.failed(w, r, err)
+		return
+	}
+	if explain {
+		h.explain(w, r, picture)
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), patience)
@@ -127,6 +138,7 @@ var (
 	errMediaType = errors.New("not a type of content that is taken here")
 	errForm      = errors.New("the form cannot be read")
 	errNoPicture = errors.New("there is no picture in the request")
+	errQuery     = errors.New("the query cannot be understood")
 )
 
 // receive reads the picture of a request, within the limit.
@@ -234,7 +246,7 @@ func (h *handler) failed(w http.ResponseWriter, r *http.Request, err error) {
 		reject(http.StatusBadRequest, "BadRequestImageFormat")
 	case errors.Is(err, errMediaType):
 		reject(http.StatusUnsupportedMediaType, "UnsupportedMediaType")
-	case errors.Is(err, errForm), errors.Is(err, errNoPicture), errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, errQuery), errors.Is(err, vision.ErrNoLabel), errors.Is(err, errForm), errors.Is(err, errNoPicture), errors.Is(err, io.ErrUnexpectedEOF):
 		reject(http.StatusBadRequest, "BadRequestInvalid")
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		reject(http.StatusRequestTimeout, "RequestTimeout")
@@ -308,6 +320,7 @@ it knows {{range $i, $l := .Labels}}{{if $i}}, {{end}}{{$l}}{{end}}.
 </form>
 <p>From a program:</p>
 <pre>{{.Usage}}</pre>
-<p>The answer is that of a container exported from Azure Custom Vision. <a href="/healthz">/healthz</a> tells whether it works.</p>
+<p>The answer is that of a container exported from Azure Custom Vision. With <code>/image?explain=1</code> it
+has a picture too, of where the model looked (<code>&amp;label=</code> asks about another label than the most likely). <a href="/healthz">/healthz</a> tells whether it works.</p>
 </html>
 `))

@@ -30,13 +30,18 @@ const testdata = "../../vision/testdata"
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func newService(t testing.TB) *vision.Service {
+func newRuntime(t testing.TB) vision.Runtime {
 	t.Helper()
 	runtime, err := litert.Load("")
 	if err != nil {
 		t.Fatal(err)
 	}
-	service := vision.NewService(runtime)
+	return runtime
+}
+
+func newService(t testing.TB) *vision.Service {
+	t.Helper()
+	service := vision.NewService(newRuntime(t))
 	t.Cleanup(func() { service.Close() })
 	return service
 }
