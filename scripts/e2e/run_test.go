@@ -58,6 +58,23 @@ func TestMainJob(t *testing.T) {
 		t.Errorf("the second run added nothing to %s", before)
 	}
 	again.stop()
+
+	// Even without warning it takes everything along.
+	third := mainJob(t, state, hub, mqtt, http)
+	third.prints("Ctrl-C stops")
+	third.kill()
+	for _, port := range []int{hub, mqtt, http} {
+		for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+			if err == nil {
+				l.Close()
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("after the end: %v", err)
+			}
+		}
+	}
 }
 
 func TestMainJobNamesTheOptionWhenAPortIsTaken(t *testing.T) {
