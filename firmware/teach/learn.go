@@ -46,6 +46,9 @@ type Options struct {
 	Seed uint64
 	// MaxPictureBytes is the largest picture file; 0 for vision's default.
 	MaxPictureBytes int
+	// Copies is how many changed copies of each picture are learnt from; 0 for
+	// as many as suit the number of pictures.
+	Copies int
 
 	// Progress, if given, is told after each picture.
 	Progress func(done, all int)
@@ -218,8 +221,10 @@ func (l *learner) gather() error {
 	if len(both) > 0 {
 		return &BothError{both}
 	}
-	// Many pictures have variety of their own.
-	l.copies = min(max(1500/max(len(l.candidates), 1), 2), 6)
+	if l.copies = l.Copies; l.copies == 0 {
+		// Many pictures have variety of their own.
+		l.copies = min(max(1500/max(len(l.candidates), 1), 2), 6)
+	}
 	return l.enough(func(yield func(bool) bool) {
 		for _, c := range l.candidates {
 			if !yield(c.positive) {

@@ -27,11 +27,19 @@ func (l logistic) logit(row []float64) float64 { return floats.Dot(l.weights, ro
 // may be nil.
 func fitLogistic(rows [][]float64, positive []bool, shares []float64, penalty float64, start *logistic) (logistic, error) {
 	dim := len(rows[0])
+	// The optimiser asks for the loss and for its gradient in turn, mostly at the
+	// same place; they are worked out together.
 	residual := make([]float64, len(rows))
-	// evaluate gives the loss and, where grad is not nil, its gradient.
-	evaluate := func(x, grad []float64) float64 {
-		w, b := x[:dim], x[dim]
-		loss := penalty / 2 * floats.Dot(w, w)
+	at, gradient := make([]float64, dim+1), make([]float64, dim+1)
+	loss, known := 0.0, false
+	evaluate := func(x []float64) {
+		if known && floats.Equal(x, at) {
+			return
+		}
+		copy(at, x)
+		known = true
+		w, b := at[:dim], at[dim]
+		loss = penalty / 2 * floats.Dot(w, w)
 		for i, row := range rows {
 			z := floats.Dot(w, row) + b
 			y := -1.0
@@ -41,14 +49,11 @@ func fitLogistic(rows [][]float64, positive []bool, shares []float64, penalty fl
 			loss += shares[i] * softplus(-y*z)
 			residual[i] = -y * shares[i] * sigmoid(-y*z)
 		}
-		if grad != nil {
-			floats.ScaleTo(grad[:dim], penalty, w)
-			for i, row := range rows {
-				floats.AddScaled(grad[:dim], residual[i], row)
-			}
-			grad[dim] = floats.Sum(residual)
+		floats.ScaleTo(gradient[:dim], penalty, w)
+		for i, row := range rows {
+			floats.AddScaled(gradient[:dim], residual[i], row)
 		}
-		return loss
+		gradient[dim] = floats.Sum(residual)
 	}
 	initial := make([]float64, dim+1)
 	if start != nil {
@@ -56,8 +61,8 @@ func fitLogistic(rows [][]float64, positive []bool, shares []float64, penalty fl
 		initial[dim] = start.bias
 	}
 	problem := optimize.Problem{
-		Func: func(x []float64) float64 { return evaluate(x, nil) },
-		Grad: func(grad, x []float64) { evaluate(x, grad) },
+		Func: func(x []float64) float64 { evaluate(x); return loss },
+		Grad: func(grad, x []float64) { evaluate(x); copy(grad, gradient) },
 	}
 	result, err := optimize.Minimize(problem, initial, &optimize.Settings{
 		GradientThreshold: 1e-6,

@@ -25,6 +25,9 @@ func TestWorkshopPhotographs(t *testing.T) {
 		Positive: filepath.Join(workshop, "penguin"), Negative: filepath.Join(workshop, "noPenguin"),
 		Labels: [2]string{"penguin", "noPenguin"}, Seed: 1, MaxPictureBytes: vision.DefaultMaxBytes,
 	}, base: base}
+	if raceDetector {
+		whole.Copies = 1 // it makes each many times slower
+	}
 	// The embeddings do not depend on the split: they are made once.
 	if err := whole.gather(); err != nil {
 		t.Fatal(err)

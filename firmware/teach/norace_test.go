@@ -1,0 +1,5 @@
+//go:build !race
+
+package teach
+
+const raceDetector = false
