@@ -40,14 +40,27 @@ def _evaluate(args) -> int:
         rows.append(evaluate.folder_row(model, args.positive, True, _say))
     if args.negative:
         rows.append(evaluate.folder_row(model, args.negative, False, _say))
+    composed = []
     if not rows:
         prepared = _material(args)
-        rows = evaluate.composed_rows(model, prepared, args.build, say=_say) + evaluate.photo_rows(model, prepared)
+        composed = evaluate.composed_rows(model, prepared, args.build, say=_say)
+        rows = composed + evaluate.photo_rows(model, prepared)
     if args.json:
         for r in rows:
             print(json.dumps({"pictures": r.name, "penguin": r.penguin, "number": len(r.scores), "right": r.right}))
     else:
         print(evaluate.table(rows))
+        if composed:
+            print("\n" + evaluate.calibration(composed))
+    return 0
+
+
+def _compare(args) -> int:
+    from . import evaluate, train
+
+    train.prepare_tensorflow(train.Settings().seed)
+    prepared = _material(args)
+    print(evaluate.compare(evaluate.Classifier(args.model), args.build / "penguin.keras", prepared, args.build, _say))
     return 0
 
 
@@ -84,6 +97,10 @@ def main(argv: list[str] | None = None) -> int:
     c.add_argument("--negative", type=Path, help="measure on this folder of pictures without one instead")
     c.add_argument("--json", action="store_true", help="one JSON object a line")
     c.set_defaults(run=_evaluate)
+
+    c = commands.add_parser("compare", help="compare the 8-bit file with the floating-point model that 'make' left")
+    c.add_argument("--model", type=Path, default=RELEASED, help="the model's folder (%(default)s)")
+    c.set_defaults(run=_compare)
 
     c = commands.add_parser("samples", help="make the sample pictures")
     c.add_argument("--out", type=Path, default=MODELS / "samples", help="the folder (%(default)s)")

@@ -35,6 +35,7 @@ class Dataset:
     pixels: np.ndarray  # N×224×224×3, bytes
     kinds: np.ndarray  # N, one of scenes.KINDS
     folds: np.ndarray  # N
+    made_from: str  # names the scenes: equal where material, recipe and seeds are
 
     @property
     def labels(self) -> np.ndarray:
@@ -70,7 +71,7 @@ def compose(material: Path, batches: list[Batch], out: Path, processes: int | No
     names = [out / f"{part}.npy" for part in ("pixels", "kinds", "folds")]
     done = out / "stamp"
     if done.exists() and done.read_text() == stamp:
-        return Dataset(*(np.load(n, mmap_mode="r") for n in names))
+        return Dataset(*(np.load(n, mmap_mode="r") for n in names), stamp)
     out.mkdir(parents=True, exist_ok=True)
     done.unlink(missing_ok=True)
     jobs = [(b.fold, (b.seed, i), b.recipe) for b in batches for i in range(b.count)]
@@ -87,4 +88,4 @@ def compose(material: Path, batches: list[Batch], out: Path, processes: int | No
     np.save(names[1], np.array(kinds))
     np.save(names[2], np.array([j[0] for j in jobs]))
     done.write_text(stamp)
-    return Dataset(*(np.load(n, mmap_mode="r") for n in names))
+    return Dataset(*(np.load(n, mmap_mode="r") for n in names), stamp)

@@ -118,3 +118,35 @@ def table(rows: list[Row]) -> str:
             share = f"{r.right} ({100 * r.right / len(r.scores):.1f} %)"
             lines.append(f"| {r.name} | {len(r.scores)} | {share} | {r.scores.mean():.2f} |")
     return "\n".join(lines)
+
+
+def calibration(rows: list[Row]) -> str:
+    """How often there was a penguin where the model gave a probability of so much, as Markdown."""
+    scores = np.concatenate([r.scores for r in rows])
+    truth = np.concatenate([np.full(len(r.scores), r.penguin) for r in rows])
+    lines = ["| probability given | pictures | with a penguin |", "| --- | ---: | ---: |"]
+    for low, high in ((0, 0.1), (0.1, 0.3), (0.3, 0.5), (0.5, 0.7), (0.7, 0.9), (0.9, 1)):
+        inside = (scores >= low) & ((scores < high) | (high == 1))
+        if inside.any():
+            lines.append(f"| {low:.1f} to {high:.1f} | {inside.sum()} | {100 * truth[inside].mean():.0f} % |")
+    return "\n".join(lines)
+
+
+def compare(model: Classifier, keras_file: Path, prepared: Path, work: Path, say=print) -> str:
+    """Decisions of the 8-bit file against the floating-point model it was made from, on every fourth scene."""
+    import keras
+
+    from . import network
+
+    data = dataset.compose(prepared, list(cells().values()), work / f"evaluate-{TEST_FOLD}", say=say)
+    pixels, truth = data.pixels[::4], data.labels[::4] == 1
+    exact = keras.models.load_model(keras_file)
+    floating = np.array([exact(network.normalise(p[None]))["probabilities"][0, 1] for p in pixels])
+    quantised = np.array([model.score(np.ascontiguousarray(p)) for p in pixels])
+    equal = ((floating > 0.5) == (quantised > 0.5)).mean()
+    right, right_before = (((p > 0.5) == truth).mean() for p in (quantised, floating))
+    return (
+        f"{len(pixels)} scenes: {100 * equal:.1f} % equal decisions, right {100 * right:.1f} % "
+        f"(floating point {100 * right_before:.1f} %), "
+        f"mean difference of probability {np.abs(floating - quantised).mean():.3f}"
+    )

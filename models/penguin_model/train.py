@@ -1,6 +1,9 @@
 """Fits the upper half of the network on composed scenes, and calibrates it on folds it has not seen."""
 
+import hashlib
+import inspect
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,10 +38,25 @@ def prepare_tensorflow(seed: int) -> None:
     keras.utils.set_random_seed(seed)
 
 
-def lower_features(pixels: np.ndarray, out: Path, say=print) -> np.ndarray:
-    """Outputs of the frozen half for all scenes, kept on disk as float16."""
+def _stamp(*parts: str) -> str:
+    """What a result on disk was made from; the code that made it included."""
     from . import network
 
+    code = [inspect.getsource(module) for module in (network, sys.modules[__name__])]
+    return hashlib.sha256("\0".join([*parts, *code]).encode()).hexdigest()
+
+
+def lower_features(pixels: np.ndarray, made_from: str, out: Path, say=print) -> np.ndarray:
+    """Outputs of the frozen half for all scenes, kept on disk as float16.
+
+    ``made_from`` names the scenes; the features of the same scenes are read, not made again.
+    """
+    from . import network
+
+    done, stamp = out.with_suffix(".stamp"), _stamp(made_from)
+    if done.exists() and done.read_text() == stamp:
+        return np.load(out, mmap_mode="r")
+    done.unlink(missing_ok=True)
     bottom = network.lower()
     network.fill(bottom, network.pretrained())
     features = np.lib.format.open_memmap(out, "w+", np.float16, (len(pixels), 14, 14, 112))
@@ -49,6 +67,7 @@ def lower_features(pixels: np.ndarray, out: Path, say=print) -> np.ndarray:
         if (i // step + 1) % 20 == 0:
             say(f"features of {i + step} of {len(pixels)} scenes")
     features.flush()
+    done.write_text(stamp)
     return np.load(out, mmap_mode="r")
 
 
@@ -114,6 +133,33 @@ def fit(features: np.ndarray, labels: np.ndarray, rows: np.ndarray, settings: Se
             y = tf.constant(np.eye(2, dtype=np.float32)[labels[batch]])
             losses.append(float(step(x, y)))
         say(f"epoch {epoch + 1} of {settings.epochs}: loss {np.mean(losses):.4f}")
+    return top
+
+
+def fit_once(
+    name: str,
+    features: np.ndarray,
+    labels: np.ndarray,
+    rows: np.ndarray,
+    made_from: str,
+    settings: Settings,
+    folder: Path,
+    say=print,
+):
+    """``fit``, or the weights of an earlier run that fitted the same: a run that was ended goes on."""
+    from . import network
+
+    folder.mkdir(parents=True, exist_ok=True)
+    weights, done = folder / f"{name}.weights.h5", folder / f"{name}.stamp"
+    stamp = _stamp(made_from, repr(settings), hashlib.sha256(rows.tobytes()).hexdigest())
+    if done.exists() and done.read_text() == stamp:
+        top = network.upper(settings.dropout, settings.seed)
+        top.load_weights(weights)
+        return top
+    done.unlink(missing_ok=True)
+    top = fit(features, labels, rows, settings, say)
+    top.save_weights(weights)
+    done.write_text(stamp)
     return top
 
 

@@ -57,6 +57,17 @@ def test_the_table_counts_both_classes():
     assert "nothing" not in table
 
 
+def test_calibration_counts_what_was_there():
+    rows = [
+        evaluate.Row("with", True, np.array([0.95, 1.0, 0.6])),
+        evaluate.Row("without", False, np.array([0.05, 0.6])),
+    ]
+    table = evaluate.calibration(rows)
+    assert "| 0.0 to 0.1 | 1 | 0 % |" in table
+    assert "| 0.5 to 0.7 | 2 | 50 % |" in table
+    assert "| 0.9 to 1.0 | 2 | 100 % |" in table
+
+
 def test_every_cell_is_measured_on_the_fold_that_was_asked_for():
     for name, batch in evaluate.cells("somewhere", 7).items():
         assert (batch.fold, batch.count) == ("somewhere", 7), name
