@@ -42,7 +42,7 @@ a device with "tuxhub device add ID", and watch with "tuxhub monitor".`,
 	_ = root.MarkPersistentFlagDirname("state")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(a.serveCommand(), a.deviceCommand(), a.monitorCommand(), a.twinCommand(), a.invokeCommand(),
-		a.sendCommand(), a.statsCommand(), a.statusCommand())
+		a.sendCommand(), a.statsCommand(), a.statusCommand(), manCommand())
 	wrongUse(root)
 	return root
 }

@@ -75,6 +75,7 @@ func newCommand() (cmd *cobra.Command, started *bool) {
 		newCollectCommand(),
 		newSendImageCommand(),
 		newCompletionCommand(),
+		newManCommand(),
 		newVersionCommand(),
 	)
 	cmd.SetVersionTemplate(version.Long("tuxwatch") + "\n")
