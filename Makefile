@@ -10,7 +10,7 @@ RUFFLAGS := --quiet --no-cache --config models/pyproject.toml
 LDFLAGS := -s -w -X tuxwatch/firmware/version.release=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-.PHONY: help build run test test-long check lint fuzz bench model clean
+.PHONY: help build run test test-long check lint fuzz deb bench model clean
 
 help: ## what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,7 @@ check: build lint ## linters and the quick tests, race detector on (two minutes)
 	$(GO) test -race -short ./...
 
 test: build lint ## every test
+	@scripts/setup deb
 	$(GO) test -race -timeout 30m ./...
 	@scripts/fuzz 5s
 
@@ -46,6 +47,10 @@ fuzz: ## each fuzz target for a minute
 test-long: test ## the long forms of the tests as well
 	TUXWATCH_LONG=1 $(GO) test -race -timeout 120m ./scripts/e2e/...
 	@scripts/fuzz 60s
+
+deb: ## Debian packages of the Raspberry Pi, in build (another processor: make deb ARCH=amd64)
+	@scripts/setup build deb
+	@scripts/build-deb --arch $(or $(ARCH),arm64)
 
 bench: build ## speed and memory as ratios to named peers
 	@scripts/setup bench

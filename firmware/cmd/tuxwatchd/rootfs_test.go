@@ -81,7 +81,7 @@ func TestUnit(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	unit, err := os.ReadFile(rootfs + "/lib/systemd/system/tuxwatchd.service")
+	unit, err := os.ReadFile(rootfs + "/usr/lib/systemd/system/tuxwatchd.service")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func TestUnit(t *testing.T) {
 	if out := verify(strings.Replace(string(unit), "WatchdogSec", "WatchdogSecs", 1)); !strings.Contains(out, "WatchdogSecs") {
 		t.Errorf("a mistake is not found: %q", out)
 	}
-	out, err := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold=20", rootfs+"/lib/systemd/system/tuxwatchd.service").CombinedOutput()
+	out, err := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold=20", rootfs+"/usr/lib/systemd/system/tuxwatchd.service").CombinedOutput()
 	if err != nil {
 		t.Errorf("exposed more than 2.0: %v\n%s", err, out)
 	}
