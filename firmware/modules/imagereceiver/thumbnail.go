@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"image"
 	"image/jpeg"
+	"math"
 
 	"golang.org/x/image/draw"
 )
@@ -12,20 +13,22 @@ import (
 const thumbnailSide = 640
 
 // encodeThumbnail makes a JPEG of at most so many bytes: it tries lower quality
-// first, then smaller pictures, each time with three quarters of the sides. At
+// first, then smaller pictures, by as much as the last one was too large. At
 // minThumbnail bytes even noise fits.
 func encodeThumbnail(img image.Image, most int) ([]byte, error) {
 	size := img.Bounds().Size()
 	longest := max(size.X, size.Y)
-	for side := min(longest, thumbnailSide); ; side = side * 3 / 4 {
+	side := min(longest, thumbnailSide)
+	for {
 		small := img
 		if side < longest {
 			to := image.NewRGBA(image.Rect(0, 0, max(1, size.X*side/longest), max(1, size.Y*side/longest)))
 			draw.BiLinear.Scale(to, to.Rect, img, img.Bounds(), draw.Src, nil)
 			small = to
 		}
+		var b bytes.Buffer
 		for _, quality := range []int{85, 70, 50} {
-			var b bytes.Buffer
+			b.Reset()
 			if err := jpeg.Encode(&b, small, &jpeg.Options{Quality: quality}); err != nil {
 				return nil, err
 			}
@@ -33,5 +36,7 @@ func encodeThumbnail(img image.Image, most int) ([]byte, error) {
 				return b.Bytes(), nil
 			}
 		}
+		fits := float64(side) * math.Sqrt(float64(most)/float64(b.Len()))
+		side = max(1, int(min(fits, 0.9*float64(side))))
 	}
 }
