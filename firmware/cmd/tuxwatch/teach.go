@@ -25,7 +25,7 @@ type teachFlags struct {
 	positive, negative, out string
 	base, name              string
 	labels                  []string
-	threads                 int
+	threads, copies         int
 	seed                    uint64
 	asJSON                  bool
 
@@ -82,6 +82,7 @@ written and 1 if not.`,
 	flags.StringVar(&f.name, "name", "", "name of the model (default: that of its folder)")
 	flags.StringSliceVar(&f.labels, "labels", nil, "the two labels, as in mug,noMug (default: the names of the two folders)")
 	flags.IntVar(&f.threads, "threads", 0, "threads that the model runs on (default: one each core, four at most)")
+	flags.IntVar(&f.copies, "copies", 0, "changed copies of each picture (turned, lighter, blurred…) to learn from as well (default: 6, fewer for many pictures)")
 	flags.Uint64Var(&f.seed, "seed", 1, "where chance begins; the same one gives the same model")
 	flags.BoolVar(&f.asJSON, "json", false, "print the report as JSON")
 	flags.BoolVar(&f.fromCamera, "from-camera", false, "take the pictures with the daemon's camera first")
@@ -102,6 +103,9 @@ func (f *teachFlags) check(cmd *cobra.Command) error {
 	}
 	if f.threads < 0 || f.threads > 64 {
 		return wrongUse("--threads %d is not between 0 and 64", f.threads)
+	}
+	if f.copies < 0 || f.copies > 50 {
+		return wrongUse("--copies %d is not between 0 and 50", f.copies)
 	}
 	if f.number < 1 || f.number > 1000 {
 		return wrongUse("--pictures %d is not between 1 and 1000", f.number)
@@ -175,7 +179,7 @@ func runTeach(cmd *cobra.Command, f teachFlags) error {
 	start := time.Now()
 	progress := newProgress(cmd.ErrOrStderr(), "looking at the pictures")
 	model, err := teach.Learn(cmd.Context(), base, teach.Options{
-		Positive: f.positive, Negative: f.negative, Labels: [2]string(f.labels), Seed: f.seed,
+		Positive: f.positive, Negative: f.negative, Labels: [2]string(f.labels), Seed: f.seed, Copies: f.copies,
 		Progress: progress.at,
 		Remark:   func(r teach.Remark) { progress.line(remarkLine(r)) },
 	})

@@ -98,7 +98,7 @@ func tuxwatchUntil(t testing.TB, ctx context.Context, args ...string) (out, errO
 func TestTeachClassifyEvaluate(t *testing.T) {
 	red, plain := twoFolders(t, 6, 6, smallScene)
 	dir := filepath.Join(t.TempDir(), "my model")
-	out, errOut, code := tuxwatch(t, "teach", "--positive", red, "--negative", plain, "--out", dir, "--base", releasedModel, "--threads", "1")
+	out, errOut, code := tuxwatch(t, "teach", "--positive", red, "--negative", plain, "--out", dir, "--base", releasedModel, "--threads", "1", "--copies", "2")
 	if code != 0 {
 		t.Fatalf("ended with %d: %s", code, errOut)
 	}
@@ -149,7 +149,7 @@ func TestTeachClassifyEvaluate(t *testing.T) {
 	}
 
 	// Again into the same folder, in JSON.
-	out, errOut, code = tuxwatch(t, "teach", "--positive", red, "--negative", plain, "--out", dir, "--base", releasedModel, "--json", "--name", "second", "--labels", "square,nothing")
+	out, errOut, code = tuxwatch(t, "teach", "--positive", red, "--negative", plain, "--out", dir, "--base", releasedModel, "--json", "--copies", "1", "--name", "second", "--labels", "square,nothing")
 	var report struct {
 		Folder, Name string
 		Labels       []string
@@ -176,7 +176,7 @@ func TestBadFolders(t *testing.T) {
 		}
 	}
 	for name, args := range map[string][]string{
-		"teach":    {"teach", "--positive", red, "--negative", plain, "--out", filepath.Join(t.TempDir(), "m"), "--base", releasedModel},
+		"teach":    {"teach", "--positive", red, "--negative", plain, "--out", filepath.Join(t.TempDir(), "m"), "--base", releasedModel, "--copies", "1"},
 		"evaluate": {"evaluate", "--positive", red, "--negative", plain, "--model", releasedModel},
 		"collect":  {"collect", "--from", plain, "--out", filepath.Join(t.TempDir(), "kept"), "--model", releasedModel, "--uncertainty", "0"},
 	} {
@@ -290,7 +290,20 @@ func TestTeachIsQuick(t *testing.T) {
 	if output, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, output)
 	}
-	red, plain := twoFolders(t, 20, 20, image.Pt(1280, 720))
+	// Five scenes of each kind, four times: what follows a JPEG's end makes other
+	// files of them, and drawing all would take longer than teaching.
+	red, plain := twoFolders(t, 5, 5, image.Pt(1280, 720))
+	for _, dir := range []string{red, plain} {
+		for i := range 15 {
+			data, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("%02d.jpg", i%5)))
+			if err == nil {
+				err = os.WriteFile(filepath.Join(dir, fmt.Sprintf("%02d.jpg", i+5)), append(data, byte(i)), 0o644)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	base, err := filepath.Abs(releasedModel)
 	if err != nil {
 		t.Fatal(err)
@@ -362,7 +375,7 @@ func TestTeachFromCamera(t *testing.T) {
 	socket := serveCamera(t, d)
 	dir := filepath.Join(t.TempDir(), "m")
 	out, errOut, code := tuxwatch(t, "teach", "--from-camera", "--positive", red, "--negative", plain, "--out", dir, "--base", releasedModel,
-		"--pictures", "5", "--countdown", "30ms", "--interval", "1ms", "--socket", socket)
+		"--copies", "1", "--pictures", "5", "--countdown", "30ms", "--interval", "1ms", "--socket", socket)
 	if code != 0 || !strings.Contains(out, "Learnt red from 5 pictures and plain from 5 pictures.") {
 		t.Fatalf("ended with %d: %s%s", code, out, errOut)
 	}
