@@ -63,7 +63,13 @@ func (c *colours) ClassifyImage(_ context.Context, img image.Image) (vision.Resu
 	c.mu.Lock()
 	c.asked++
 	c.images++
+	n, before := c.asked, c.before
 	c.mu.Unlock()
+	if before != nil {
+		if err := before(n); err != nil {
+			return vision.Result{}, err
+		}
+	}
 	sum, bounds := 0.0, img.Bounds()
 	for y := bounds.Min.Y; y < bounds.Max.Y; y++ {
 		for x := bounds.Min.X; x < bounds.Max.X; x++ {

@@ -35,18 +35,22 @@ var errNight = errors.New("it is a night frame")
 
 // look asks what a picture shows. Without regions, masks and an eye on the night
 // the picture goes to the recognizer as it came. The caller closes the sight.
-func (m *module) look(ctx context.Context, picture []byte, from origin, p *Properties) (sight, error) {
-	s := sight{close: func() {}}
+func (m *module) look(ctx context.Context, picture []byte, from origin, p *Properties) (s sight, err error) {
+	s.close = func() {}
+	whole := false
+	defer func() { // after a panic, too
+		if !whole {
+			s.close()
+		}
+	}()
 	sc := m.settings.sceneOf(from)
 	confidence, views := 1.0, []view{{}}
 	if !sc.plain() || p.NightFrames != nightOff {
-		leave, err := m.atDesk(ctx)
-		if err != nil {
+		if s.close, err = m.atDesk(ctx); err != nil {
 			return s, err
 		}
 		img, light, err := m.develop(picture, sc, p)
 		if err != nil {
-			leave()
 			return s, err
 		}
 		if p.NightFrames != nightOff && p.night(light) {
@@ -54,17 +58,15 @@ func (m *module) look(ctx context.Context, picture []byte, from origin, p *Prope
 			switch p.NightFrames {
 			case nightSkip:
 				m.c.Count("frames_night_skipped", 1)
-				leave()
 				return s, errNight
 			case nightDiscount:
 				confidence = p.NightConfidence
 			}
 		}
 		if sc.plain() {
-			leave()
+			s.close()
 		} else {
-			s.picture, s.close = img, leave
-			views = sc.views(img)
+			s.picture, views = img, sc.views(img)
 		}
 	}
 	for i, v := range views {
@@ -75,8 +77,7 @@ func (m *module) look(ctx context.Context, picture []byte, from origin, p *Prope
 			return m.classifier.(imageClassifier).ClassifyImage(ctx, v.img)
 		})
 		if err != nil {
-			s.close()
-			return sight{}, err
+			return s, err
 		}
 		if len(result.Predictions) == 0 {
 			continue
@@ -87,6 +88,7 @@ func (m *module) look(ctx context.Context, picture []byte, from origin, p *Prope
 			s.best.Probability *= confidence
 		}
 	}
+	whole = true
 	return s, nil
 }
 
@@ -147,9 +149,9 @@ func (m *module) atDesk(ctx context.Context) (leave func(), err error) {
 	case m.desk <- struct{}{}:
 		return leave, nil
 	case <-timeout.C:
-		return nil, fmt.Errorf("%w: other pictures are being decoded", vision.ErrBusy)
+		return func() {}, fmt.Errorf("%w: other pictures are being decoded", vision.ErrBusy)
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return func() {}, ctx.Err()
 	}
 }
 

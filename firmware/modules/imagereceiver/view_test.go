@@ -415,6 +415,30 @@ func TestBombsAreNotDecoded(t *testing.T) {
 	}
 }
 
+// Whatever goes wrong with a picture, the next one has its turn.
+func TestDeskIsLeft(t *testing.T) {
+	for name, failure := range map[string]func() error{
+		"panic":  func() error { panic("a picture from hell") },
+		"error":  func() error { return errors.New("out of memory") },
+		"busy":   func() error { return vision.ErrBusy },
+		"answer": func() error { return nil },
+	} {
+		r := startWith(t, quick(), func(s *Settings) {
+			s.BusyTimeout = 20 * time.Millisecond
+			s.Masks = []Mask{{Rectangle: []float64{0, 0, 0.1, 0.1}}}
+		}, "")
+		r.colours.hook(func(int) error { return failure() })
+		if err := r.Send(Input, message.Message{Body: other(t)}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		r.colours.hook(nil)
+		if err := r.Send(Input, message.Message{Body: penguin(t)}); err != nil {
+			t.Fatal(err)
+		}
+		r.alert(t)
+	}
+}
+
 // Pictures are held decoded one at a time.
 func TestDesk(t *testing.T) {
 	m := &module{settings: Settings{BusyTimeout: time.Millisecond}, desk: make(chan struct{}, 1)}
