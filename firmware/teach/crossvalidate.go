@@ -138,8 +138,8 @@ func (l *learner) fold() (fold []int, folds int) {
 	random := rand.New(rand.NewPCG(l.Seed, 0x666f6c64))
 	groups := map[bool][][]int{}
 	place := map[int]int{} // of a group in its list
-	for _, p := range l.order() {
-		positive, group := l.pictures[p].positive, l.pictures[p].group
+	for p, picture := range l.pictures {
+		positive, group := picture.positive, picture.group
 		at, known := place[group]
 		if !known {
 			at = len(groups[positive])

@@ -144,7 +144,7 @@ func Learn(ctx context.Context, base Base, o Options) (*Model, error) {
 		o.MaxPictureBytes = vision.DefaultMaxBytes
 	}
 	l := &learner{Options: o, base: base}
-	if err := l.gather(); err != nil {
+	if err := l.gather(ctx); err != nil {
 		return nil, err
 	}
 	if err := l.embed(ctx); err != nil {
@@ -185,7 +185,7 @@ func (l *learner) skip(file string, err error) {
 
 // gather finds the files, and what is wrong with the folders as far as that is
 // seen without decoding.
-func (l *learner) gather() error {
+func (l *learner) gather(ctx context.Context) error {
 	type place struct {
 		file     string
 		positive bool
@@ -201,6 +201,9 @@ func (l *learner) gather() error {
 			return err
 		}
 		for _, f := range files {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			data, err := f.Read(l.MaxPictureBytes)
 			if err != nil {
 				l.skip(f.Path, err)
@@ -274,6 +277,9 @@ func (l *learner) embed(ctx context.Context) error {
 			l.Progress(i+1, len(l.candidates))
 		}
 	}
+	// Sums of numbers depend on their order: files with other names are to give
+	// the same model.
+	slices.SortFunc(l.pictures, func(a, b *picture) int { return slices.Compare(a.sum[:], b.sum[:]) })
 	return l.enough(func(yield func(bool) bool) {
 		for _, p := range l.pictures {
 			if !yield(p.positive) {
@@ -356,11 +362,11 @@ func (l *learner) train(ctx context.Context) (*Model, error) {
 		Temperature:     choice.temperature,
 		Threshold:       choice.threshold,
 		CrossValidation: measured,
-		Remarks:         l.remarks,
-		Similar:         l.similar,
+		Remarks:         append([]Remark{}, l.remarks...), // [] in JSON, not null
+		Similar:         append([]Similar{}, l.similar...),
 	}
 	m.Report.Pictures.Positive, m.Report.Pictures.Negative = measured.Positives, measured.Negatives
-	m.Report.Advice = l.advise(measured)
+	m.Report.Advice = append([]Advice{}, l.advise(measured)...)
 	m.check, m.says = nil, head.Probability(l.pictures[0].embeddings[0])
 	for _, c := range l.candidates {
 		if c.Path == l.pictures[0].file {
@@ -381,16 +387,6 @@ func (l *learner) version(head vision.Head) string {
 	}
 	binary.Write(sum, binary.LittleEndian, []float64{head.Bias, head.Temperature, head.Threshold})
 	return "taught-" + hex.EncodeToString(sum.Sum(nil))[:12]
-}
-
-// order gives the pictures in an order that does not depend on their names.
-func (l *learner) order() []int {
-	order := make([]int, len(l.pictures))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortFunc(order, func(a, b int) int { return slices.Compare(l.pictures[a].sum[:], l.pictures[b].sum[:]) })
-	return order
 }
 
 // CheckLabels tells whether two labels can stand in a model's list of labels.

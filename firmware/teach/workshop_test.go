@@ -29,7 +29,7 @@ func TestWorkshopPhotographs(t *testing.T) {
 		whole.Copies = 1 // it makes each many times slower
 	}
 	// The embeddings do not depend on the split: they are made once.
-	if err := whole.gather(); err != nil {
+	if err := whole.gather(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := whole.embed(t.Context()); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
+	"tuxwatch/firmware/pictures"
 	"tuxwatch/firmware/vision"
 	"tuxwatch/firmware/vision/litert"
 )
@@ -152,14 +153,14 @@ func readPicture(cmd *cobra.Command, file string) ([]byte, error) {
 
 func textReport(cmd *cobra.Command, file string, result vision.Result, drawn *explained, err error) error {
 	if err != nil {
-		_, err := fmt.Fprintf(cmd.ErrOrStderr(), "tuxwatch: %s: %v\n", file, withoutPath(err))
+		_, err := fmt.Fprintf(cmd.ErrOrStderr(), "tuxwatch: %s: %v\n", pictures.Name(file), withoutPath(err))
 		return err
 	}
 	var others []string
 	for _, p := range result.Predictions[1:] {
 		others = append(others, fmt.Sprintf("%s %s", p.Label, percent(p.Probability)))
 	}
-	line := fmt.Sprintf("%s: %s %s", file, result.Best().Label, percent(result.Best().Probability))
+	line := fmt.Sprintf("%s: %s %s", pictures.Name(file), result.Best().Label, percent(result.Best().Probability))
 	if len(others) > 0 {
 		line += " (" + strings.Join(others, ", ") + ")"
 	}

@@ -216,18 +216,34 @@ func reportTeaching(cmd *cobra.Command, f teachFlags, model *teach.Model, took t
 	if err := model.Report.Text(out); err != nil {
 		return failed("writing the report: %w", err)
 	}
-	label := ""
+	var use strings.Builder
+	if hiddenFromDaemon(dir) {
+		installed := filepath.Join("/var/lib/tuxwatch", filepath.Base(dir))
+		fmt.Fprintf(&use, "\nThe daemon of an installed system does not see that folder. Copy it where it does:\n  sudo cp -r %s %s",
+			quoteForShell(f.out), quoteForShell(installed))
+		dir = installed
+	}
+	fmt.Fprintf(&use, "\nTo use it, set modules.recognizer.settings.model in the configuration to\n  %s", dir)
 	if !strings.EqualFold(f.labels[0], "penguin") {
-		label = fmt.Sprintf("\nand the desired property Label of imageReceiveProcessModule to %s", f.labels[0])
+		fmt.Fprintf(&use, "\nand the desired property Label of imageReceiveProcessModule to %s", f.labels[0])
 	}
 	_, err = fmt.Fprintf(out, `
 The model %s is in %s (%.1f s).
 Look at %s in a browser, and try the model:
-  tuxwatch classify --model %s PICTURE…
-To use it, set modules.recognizer.settings.model in the configuration to
-  %s%s
-`, f.name, pictures.Name(f.out), took.Seconds(), teach.ReportPage, quoteForShell(f.out), dir, label)
+  tuxwatch classify --model %s PICTURE…%s
+`, f.name, pictures.Name(f.out), took.Seconds(), teach.ReportPage, quoteForShell(f.out), use.String())
 	return err
+}
+
+// hiddenFromDaemon tells whether the daemon's unit (ProtectHome, PrivateTmp)
+// keeps a folder from it.
+func hiddenFromDaemon(dir string) bool {
+	for _, hidden := range []string{"/home", "/root", "/run/user", "/tmp", "/var/tmp"} {
+		if strings.HasPrefix(dir, hidden+"/") {
+			return true
+		}
+	}
+	return false
 }
 
 // quoteForShell makes a path one word for a shell.

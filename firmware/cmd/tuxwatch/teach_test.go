@@ -164,6 +164,18 @@ func TestTeachClassifyEvaluate(t *testing.T) {
 	}
 }
 
+// A name with a line break in it stays on one line.
+func TestClassifyOddNames(t *testing.T) {
+	good, bad := filepath.Join(t.TempDir(), "a\nb.jpg"), filepath.Join(t.TempDir(), "c\nd.jpg")
+	if err := errors.Join(os.WriteFile(good, scene(1, true, smallScene), 0o644), os.WriteFile(bad, nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	out, errOut, code := tuxwatch(t, "classify", "--model", releasedModel, good, bad)
+	if code != 1 || strings.Count(out, "\n") != 1 || strings.Count(errOut, "\n") != 1 || !strings.Contains(out, `a\nb.jpg": `) {
+		t.Errorf("ended with %d: %q, %q", code, out, errOut)
+	}
+}
+
 // A folder of everything that is not a picture gives one line each, in all
 // commands that read folders.
 func TestBadFolders(t *testing.T) {
@@ -216,6 +228,16 @@ func TestBadFolders(t *testing.T) {
 				t.Errorf("does not count:\n%s", out)
 			}
 		})
+	}
+}
+
+func TestHiddenFromDaemon(t *testing.T) {
+	for dir, hidden := range map[string]bool{
+		"/home/pi/mug": true, "/root/mug": true, "/tmp/mug": true, "/var/lib/tuxwatch/mug": false, "/opt/home/mug": false, "/homestead/mug": false,
+	} {
+		if hiddenFromDaemon(dir) != hidden {
+			t.Errorf("%s: %v", dir, !hidden)
+		}
 	}
 }
 
