@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	sdunit "github.com/coreos/go-systemd/v22/unit"
+
 	"tuxwatch/firmware/config"
 	"tuxwatch/firmware/modules"
 )
@@ -58,6 +60,46 @@ func TestInstalledConfiguration(t *testing.T) {
 	}
 }
 
+// What the unit promises: the daemon starts without the network, comes back
+// always, and gets at no more than it needs.
+func TestUnitPromises(t *testing.T) {
+	unit, err := os.ReadFile(rootfs + "/usr/lib/systemd/system/tuxwatchd.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	options, err := sdunit.DeserializeOptions(bytes.NewReader(unit))
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := map[string][]string{}
+	for _, o := range options {
+		values[o.Name] = append(values[o.Name], strings.Fields(o.Value)...)
+	}
+	for name, want := range map[string]string{
+		"After":                 "network.target time-set.target",
+		"Wants":                 "",
+		"Requires":              "",
+		"Type":                  "notify",
+		"Restart":               "always",
+		"StartLimitIntervalSec": "0",
+		"User":                  "tuxwatch",
+		"SupplementaryGroups":   "i2c video gpio",
+		"DevicePolicy":          "closed",
+		"DeviceAllow":           "char-i2c rw char-gpiochip rw char-video4linux rw char-media rw char-dma_heap rw",
+		"ProtectSystem":         "strict",
+		"ReadWritePaths":        "",
+		"NoNewPrivileges":       "true",
+		"CapabilityBoundingSet": "",
+		"SystemCallFilter":      "@system-service ~@privileged @resources",
+		"MemoryMax":             "256M",
+		"TasksMax":              "128",
+	} {
+		if got := strings.Join(values[name], " "); got != want {
+			t.Errorf("%s=%s, want %q", name, got, want)
+		}
+	}
+}
+
 // systemd takes the unit without a word.
 func TestUnit(t *testing.T) {
 	if _, err := exec.LookPath("systemd-analyze"); err != nil {
@@ -71,7 +113,7 @@ func TestUnit(t *testing.T) {
 		}
 	}
 	// What the unit refers to.
-	for _, target := range []string{"sysinit", "basic", "network", "time-sync", "multi-user", "shutdown"} {
+	for _, target := range []string{"sysinit", "basic", "network", "time-set", "multi-user", "shutdown"} {
 		if err := os.WriteFile(filepath.Join(units, target+".target"), []byte("[Unit]\nDescription="+target+"\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}
