@@ -17,5 +17,6 @@
 //
 // A model is a folder with model.tflite, labels.txt (one label a line, in the
 // order of the model's output) and, if the defaults do not fit, model.yaml; see
-// [Manifest]. A file SHA256SUMS beside them is checked.
+// [Manifest]. A file SHA256SUMS beside them is checked. In a folder that was
+// taught on the device a [Head] tells the labels apart.
 package vision
