@@ -236,3 +236,19 @@ func TestPage(t *testing.T) {
 		t.Errorf("%d dots for 300 pictures", n)
 	}
 }
+
+// A page about very many pictures stays a page.
+func TestPageOfManyPictures(t *testing.T) {
+	var samples []Sample
+	r := rand.New(rand.NewPCG(1, 3))
+	for i := range 20_000 {
+		samples = append(samples, Sample{fmt.Sprint(i), i%2 == 0, r.Float64()})
+	}
+	page, err := Page{Report: measure(t, samples, 0.5)}.HTML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(page, []byte("One picture in 34 is shown.")) || len(page) > 1_000_000 {
+		t.Errorf("%d bytes", len(page))
+	}
+}

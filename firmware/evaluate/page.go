@@ -195,7 +195,16 @@ func (r *Report) probabilityChart() chart {
 		Note:  fmt.Sprintf("Above: pictures of %s; below: of %s. Right of the line it says %s.", r.Labels[0], r.Labels[1], r.Labels[0]),
 		X:     "probability of " + r.Labels[0], Rule: &r.Threshold,
 	}
+	// As many as can be told apart, and as a page can hold.
+	const most = 600
+	every := (len(r.Samples) + most - 1) / most
+	if every > 1 {
+		c.Note += fmt.Sprintf(" One picture in %d is shown.", every)
+	}
 	for i, s := range r.Samples {
+		if i%every > 0 {
+			continue
+		}
 		// A little apart, so that pictures with the same value are all seen.
 		scatter := float64(i*7919%97)/97*0.3 - 0.15
 		y, class := 0.73+scatter, "positive"

@@ -31,7 +31,7 @@ type collectFlags struct {
 func newCollectCommand() *cobra.Command {
 	var f collectFlags
 	cmd := &cobra.Command{
-		Use:   "collect --out DIR",
+		Use:   "collect [--out DIR]",
 		Short: "Keep the pictures that the model is least sure of",
 		Long: `Keep the pictures that the model is least sure of: they are what it learns most
 from. Look through the folder from time to time, put each picture into the folder
@@ -44,13 +44,13 @@ uncertain than --uncertainty is not kept, nor what looks almost like a picture
 that is kept already. The folder stays within --max-pictures and --max-bytes:
 the most certain picture makes room for a less certain one. Only files that
 collect has made are counted and removed.`,
-		Example: `  tuxwatch collect --out unsure
+		Example: `  tuxwatch collect
   tuxwatch collect --out unsure --from old-pictures --model my-model`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case f.out == "":
-				return wrongUse("--out is missing: name the folder to keep pictures in")
+				return wrongUse("--out needs the name of a folder to keep pictures in")
 			case !(f.uncertainty >= 0 && f.uncertainty <= 1):
 				return wrongUse("--uncertainty %v is not between 0 and 1", f.uncertainty)
 			case f.maxPictures < 1 || f.maxPictures > 100_000:
@@ -66,7 +66,7 @@ collect has made are counted and removed.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.out, "out", "", "folder to keep the pictures in")
+	flags.StringVar(&f.out, "out", "unsure", "folder to keep the pictures in")
 	flags.StringVar(&f.from, "from", "", "take the pictures from this folder instead of the daemon's camera")
 	flags.StringVar(&f.model, "model", "", "folder of the model (default: the running daemon's, or the penguin model that came with tuxwatch)")
 	flags.IntVar(&f.maxPictures, "max-pictures", 200, "most pictures to keep")

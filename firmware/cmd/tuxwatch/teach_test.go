@@ -274,7 +274,7 @@ func TestTeachRefusals(t *testing.T) {
 		"evaluate nothing":  {[]string{"evaluate", "--model", releasedModel, "--positive", none, "--negative", none}, 1, "nothing could be measured"},
 		"evaluate nowhere":  {[]string{"evaluate", "--model", releasedModel, "--positive", out, "--negative", plain}, 1, "no such file"},
 		"evaluate no label": {[]string{"evaluate", "--model", releasedModel, "--positive", red, "--negative", plain, "--label", "mug"}, 2, "no label \"mug\"; it has"},
-		"collect no out":    {[]string{"collect"}, 2, "--out is missing"},
+		"collect no out":    {[]string{"collect", "--out", ""}, 2, "--out needs"},
 		"collect bounds":    {[]string{"collect", "--out", out, "--max-bytes", "100"}, 2, "has no unit"},
 		"collect no daemon": {[]string{"collect", "--out", filepath.Join(t.TempDir(), "k"), "--model", releasedModel, "--socket", out + ".sock"}, 1, "start it with sudo systemctl start tuxwatchd"},
 	} {
