@@ -22,6 +22,7 @@ require (
 	github.com/rogpeppe/go-internal v1.14.1
 	github.com/rwcarlsen/goexif v0.0.0-20190401172101-9e8deecbddbd
 	github.com/spf13/cobra v1.10.1
+	github.com/tensorflow/tensorflow v2.1.0+incompatible
 	github.com/vladimirvivien/go4vl v0.5.0
 	go.etcd.io/bbolt v1.4.3
 	go.uber.org/goleak v1.3.0
