@@ -24,7 +24,8 @@ const ManifestFile = "model.yaml"
 //	version: "1.2.0"
 //	licence: Apache-2.0
 //	description: Tells whether a toy penguin is in the picture.
-//	model: model.tflite          # default: this, model_unquant.tflite, or the only .tflite file
+//	model: model.tflite          # default: this, model_unquant.tflite, or the only .tflite file;
+//	                             # . in a folder that is a SavedModel (package savedmodel)
 //	labels: labels.txt
 //	input:
 //	  resize: stretch            # or crop, letterbox
@@ -265,6 +266,9 @@ func findModel(dir string) (string, error) {
 		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
 			return name, nil
 		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "saved_model.pb")); err == nil {
+		return ".", nil
 	}
 	files, err := filepath.Glob(filepath.Join(dir, "*.tflite"))
 	if err != nil {

@@ -61,6 +61,8 @@ func (s *Service) SetMaxWaiting(n int) {
 type LoadOptions struct {
 	Threads int // 0: 2
 	Limits  Limits
+	// Runtime is what runs the model; nil for the service's own.
+	Runtime Runtime
 }
 
 // Load loads the model in a folder and puts it in the place of the current one,
@@ -71,7 +73,10 @@ func (s *Service) Load(ctx context.Context, dir string, options LoadOptions) err
 	if options.Threads == 0 {
 		options.Threads = 2
 	}
-	next, err := OpenClassifier(s.runtime, dir, options.Threads, options.Limits)
+	if options.Runtime == nil {
+		options.Runtime = s.runtime
+	}
+	next, err := OpenClassifier(options.Runtime, dir, options.Threads, options.Limits)
 	if err != nil {
 		return err
 	}

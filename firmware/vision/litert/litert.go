@@ -118,6 +118,10 @@ func (r *Runtime) Library() string { return r.path }
 
 // Open loads a .tflite file.
 func (r *Runtime) Open(file string, threads int) (vision.Model, error) {
+	if info, err := os.Stat(filepath.Join(file, "saved_model.pb")); err == nil && info.Mode().IsRegular() {
+		return nil, fmt.Errorf("opening model %s: it is a SavedModel, which TensorFlow runs and TensorFlow Lite does not; "+
+			"choose the runtime savedmodel, or convert it to a .tflite file", file)
+	}
 	content, size, err := read(file)
 	if err != nil {
 		return nil, fmt.Errorf("opening model %s: %w", file, err)
