@@ -24,6 +24,7 @@ import (
 
 	"tuxwatch/firmware/edge"
 	"tuxwatch/firmware/vision"
+	"tuxwatch/firmware/vision/savedmodel"
 )
 
 // Settings are the module's settings in the configuration file.
@@ -31,6 +32,9 @@ type Settings struct {
 	// Model is the folder of the model; empty for the one that came with
 	// tuxwatch.
 	Model string `yaml:"model"`
+	// Runtime is what runs the model: Litert, or SavedModel in a program that
+	// was built with TensorFlow.
+	Runtime string `yaml:"runtime"`
 	// Threads that the model runs on; 0 for one each core, four at most.
 	Threads int `yaml:"threads"`
 	// Listen is the address of the HTTP interface; empty turns it off. Whoever
@@ -45,12 +49,19 @@ type Settings struct {
 	MaxWaiting int `yaml:"max_waiting"`
 }
 
+// What can run a model.
+const (
+	Litert     = "litert"     // TensorFlow Lite files, with LiteRT
+	SavedModel = "savedmodel" // TensorFlow SavedModels, with TensorFlow; on workstations
+)
+
 // DefaultListen is where the HTTP interface is unless configured otherwise: the
 // port of the workshop's container, on this machine only.
 const DefaultListen = "127.0.0.1:8085"
 
 func defaults() *Settings {
 	return &Settings{
+		Runtime:          Litert,
 		Listen:           DefaultListen,
 		MaxPictureBytes:  vision.DefaultMaxBytes,
 		MaxPicturePixels: vision.DefaultMaxPixels,
@@ -60,6 +71,18 @@ func defaults() *Settings {
 
 // Validate checks what can be known before anything runs.
 func (s *Settings) Validate() error {
+	switch s.Runtime {
+	case Litert:
+	case SavedModel:
+		if !savedmodel.Available {
+			return fmt.Errorf("runtime: %s: %w", s.Runtime, savedmodel.ErrNotBuilt)
+		}
+		if s.Model == "" {
+			return fmt.Errorf("runtime: %s needs the folder of a SavedModel in the setting model", s.Runtime)
+		}
+	default:
+		return fmt.Errorf("runtime: %q is not known (%s, %s)", s.Runtime, Litert, SavedModel)
+	}
 	if s.Threads < 0 || s.Threads > 64 {
 		return fmt.Errorf("threads: %d is not between 0 and 64", s.Threads)
 	}
@@ -197,8 +220,16 @@ func (r *recognizer) loadFolder(ctx context.Context) error {
 	r.mu.Lock()
 	r.seen = state
 	r.mu.Unlock()
-	limits := vision.Limits{Bytes: r.settings.MaxPictureBytes, Pixels: r.settings.MaxPicturePixels}
-	if err := r.service.Load(ctx, dir, vision.LoadOptions{Threads: threads, Limits: limits}); err != nil {
+	options := vision.LoadOptions{
+		Threads: threads,
+		Limits:  vision.Limits{Bytes: r.settings.MaxPictureBytes, Pixels: r.settings.MaxPicturePixels},
+	}
+	if r.settings.Runtime == SavedModel {
+		if options.Runtime, err = savedmodel.Load(); err != nil {
+			return err
+		}
+	}
+	if err := r.service.Load(ctx, dir, options); err != nil {
 		return err
 	}
 	r.mu.Lock()

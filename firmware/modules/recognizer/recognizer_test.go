@@ -382,12 +382,14 @@ func TestSettings(t *testing.T) {
 		t.Errorf("defaults: %+v", s)
 	}
 	for name, s := range map[string]*Settings{
-		"threads": settings(func(s *Settings) { s.Threads = -1 }),
-		"listen":  settings(func(s *Settings) { s.Listen = "8085" }),
-		"port":    settings(func(s *Settings) { s.Listen = "127.0.0.1:99999" }),
-		"bytes":   settings(func(s *Settings) { s.MaxPictureBytes = 0 }),
-		"pixels":  settings(func(s *Settings) { s.MaxPicturePixels = -1 }),
-		"waiting": settings(func(s *Settings) { s.MaxWaiting = -1 }),
+		"runtime":                 settings(func(s *Settings) { s.Runtime = "onnx" }),
+		"no model for TensorFlow": settings(func(s *Settings) { s.Runtime, s.Model = SavedModel, "" }),
+		"threads":                 settings(func(s *Settings) { s.Threads = -1 }),
+		"listen":                  settings(func(s *Settings) { s.Listen = "8085" }),
+		"port":                    settings(func(s *Settings) { s.Listen = "127.0.0.1:99999" }),
+		"bytes":                   settings(func(s *Settings) { s.MaxPictureBytes = 0 }),
+		"pixels":                  settings(func(s *Settings) { s.MaxPicturePixels = -1 }),
+		"waiting":                 settings(func(s *Settings) { s.MaxWaiting = -1 }),
 	} {
 		if s.Validate() == nil {
 			t.Errorf("%s: accepted", name)
