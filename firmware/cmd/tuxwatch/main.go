@@ -68,6 +68,7 @@ func newCommand() (cmd *cobra.Command, started *bool) {
 	},
 		newStatusCommand(),
 		newConfigCommand(),
+		newCheckCommand(),
 		newRouteCommand(),
 		newClassifyCommand(),
 		newTeachCommand(),
