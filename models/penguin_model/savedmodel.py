@@ -76,7 +76,7 @@ def restore(top, tflite: Path = RELEASED, path: Path = WEIGHTS) -> float:
     try:
         with np.load(path, allow_pickle=False) as kept:
             arrays = {name: kept[name] for name in kept.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as err:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as err:
         raise WeightsError(f"{path}: cannot be read ({err}); {remedy}") from err
     released = hashlib.sha256(tflite.read_bytes()).hexdigest()
     belongs_to = str(arrays.get(_BELONGS_TO))
