@@ -61,7 +61,8 @@ type camera struct {
 	track   event.Track
 	label   string // what the track's scores are of
 	waiting []message.Message
-	counted uint64 // the last frame's key
+	counted uint64 // the last frame's key, and when that was
+	seen    time.Time
 	refused uint64 // the key of a frame that was counted and will come again
 }
 
@@ -128,7 +129,13 @@ func (cs *cameras) repeated(ctx context.Context, from origin) (bool, error) {
 		return false, nil
 	}
 	cs.m.c.Count("pictures_repeated", 1)
-	return true, cs.flush(ctx, c)
+	if err := cs.flush(ctx, c); err != nil {
+		return true, err
+	}
+	if from.key == c.refused { // this is how it came again
+		c.refused = 0
+	}
+	return true, nil
 }
 
 // has says whether a frame has been counted.
@@ -173,7 +180,7 @@ func (cs *cameras) observe(ctx context.Context, from origin, f event.Frame, p *P
 	cs.relabel(c, f.At, p)
 	track, notices := c.track.Observe(f, p.rules(), uuid.NewString)
 	cs.keep(c, track, notices)
-	c.counted, c.refused = f.Key, 0
+	c.counted, c.seen, c.refused = f.Key, f.At, 0
 	if err := cs.flush(ctx, c); err != nil {
 		c.refused = f.Key
 		return err
@@ -319,7 +326,8 @@ func (cs *cameras) pass(c *camera, now time.Time, p *Properties, flush func()) {
 	track, notices := c.track.Tick(now, p.rules())
 	cs.keep(c, track, notices)
 	flush()
-	forget = len(c.waiting) == 0 && c.track.Idle(now, p.rules())
+	// For as long as a frame may come again, it has to be known.
+	forget = len(c.waiting) == 0 && c.track.Idle(now, p.rules()) && now.Sub(c.seen) >= p.rules().Timeout
 }
 
 // stop ends all events; later frames are refused.

@@ -263,8 +263,9 @@ func TestRepeatedPublishIsCountedOnce(t *testing.T) {
 	publish(1, true, hi)
 	publish(1, true, hi)
 	publish(2, false, 231)
+	publish(1, true, hi) // both acknowledgements were lost
 	publish(2, true, 231)
-	r.counter(t, "pictures_repeated", 3)
+	r.counter(t, "pictures_repeated", 4)
 	r.counter(t, "pictures_classified", 2)
 	r.None(Output)
 	// The same picture without the flag is another frame: cameras that see
@@ -273,6 +274,45 @@ func TestRepeatedPublishIsCountedOnce(t *testing.T) {
 	if start := r.sighting(t, message.SightingStart); start.Frames != 3 || start.Camera != "door" || start.Topic != "t" {
 		t.Errorf("%+v", start)
 	}
+	// The last frame of an event is no part of the next.
+	publish(4, false, lo)
+	publish(5, false, 11)
+	r.sighting(t, message.SightingEnd)
+	publish(5, true, 11)
+	r.counter(t, "pictures_repeated", 5)
+	r.counter(t, "pictures_classified", 5)
+}
+
+// A camera that was refused may connect anew and know nothing of its repeating
+// itself.
+func TestRefusedPublishIsCountedOnce(t *testing.T) {
+	r := startEvents(t, func(s *Settings) { s.BusyTimeout = 5 * time.Millisecond }, byEventDesired)
+	for range 2 {
+		if err := done(dial(t, r, nil).Publish("t", 1, false, penguin(t))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.Refuse(func(string, message.Message) error { return errors.New("disk full") })
+	last := shade(t, 222)
+	for range 3 {
+		token := dial(t, r, nil).Publish("t", 1, false, last)
+		if token.WaitTimeout(patience) && token.Error() == nil {
+			t.Fatal("acknowledged although it could not be stored")
+		}
+	}
+	r.Refuse(nil)
+	if err := done(dial(t, r, nil).Publish("t", 1, false, last)); err != nil {
+		t.Fatal(err)
+	}
+	if start := r.sighting(t, message.SightingStart); start.Frames != 3 {
+		t.Errorf("%+v", start)
+	}
+	r.counter(t, "pictures_classified", 3)
+	// From now on the same picture is another frame.
+	if err := done(dial(t, r, nil).Publish("t", 1, false, last)); err != nil {
+		t.Fatal(err)
+	}
+	r.counter(t, "pictures_classified", 4)
 }
 
 // Acknowledged is what has been decided about and stored.
