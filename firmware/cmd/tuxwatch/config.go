@@ -18,8 +18,8 @@ import (
 func newConfigCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "config",
-		Short: "Check configuration files and show what is in effect",
-	}, newConfigValidateCommand(), newConfigShowCommand())
+		Short: "Check and edit configuration files and show what is in effect",
+	}, newConfigValidateCommand(), newConfigShowCommand(), newConfigEditCommand())
 }
 
 func newConfigValidateCommand() *cobra.Command {
