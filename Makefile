@@ -18,6 +18,7 @@ help: ## what there is
 build: ## programs in build/bin, with the TensorFlow Lite library in build/lib
 	@scripts/setup build
 	@mkdir -p build/bin
+	@[ -e build/bin/tuxwatchd ] || echo 'building the programs (minutes, the first time)'
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o build/bin/ ./firmware/cmd/...
 
 run: build ## everything on this machine: hub, daemon, simulated sensor, sample pictures (options: make run ARGS='--help')
@@ -39,13 +40,15 @@ check: build lint ## linters and the quick tests, race detector on (two minutes)
 test: build lint ## every test
 	@scripts/setup deb
 	$(GO) test -race -timeout 30m ./...
+	@scripts/test-tensorflow
 	@scripts/fuzz 5s
 
 fuzz: ## each fuzz target for a minute
 	@scripts/fuzz 60s
 
-test-long: test ## the long forms of the tests as well
+test-long: test ## the long forms of the tests as well: 1000 kills under load, fuzz targets for a minute each
 	TUXWATCH_LONG=1 $(GO) test -race -timeout 120m ./scripts/e2e/...
+	TUXWATCH_KILLS=60 $(GO) test -race -timeout 60m ./firmware/outbox/...
 	@scripts/fuzz 60s
 
 deb: ## Debian packages of the Raspberry Pi, in build (another processor: make deb ARCH=amd64)
