@@ -82,7 +82,7 @@ func TestReleasedModelLooksAtThePenguin(t *testing.T) {
 	if right < looked-1 {
 		t.Errorf("in %d of %d pictures the penguin's quarter has most of the map", right, looked)
 	}
-	if mean < 0.6 {
+	if mean < 0.5 { // by chance a quarter
 		t.Errorf("on average %.0f %% of the map is on the penguin's quarter", 100*mean)
 	}
 	if looked < len(penguins)-1 {
