@@ -10,16 +10,20 @@ RUFFLAGS := --quiet --no-cache --config models/pyproject.toml
 LDFLAGS := -s -w -X tuxwatch/firmware/version.release=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-.PHONY: help build run test test-long check lint fuzz deb bench model clean
+.PHONY: help build build-tensorflow run test test-long check lint fuzz deb bench model clean
 
 help: ## what there is
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## programs in build/bin, with the TensorFlow Lite library in build/lib
 	@scripts/setup build
 	@mkdir -p build/bin
 	@[ -e build/bin/tuxwatchd ] || echo 'building the programs (minutes, the first time)'
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o build/bin/ ./firmware/cmd/...
+
+build-tensorflow: build ## the daemon with TensorFlow as well, for SavedModels on a workstation (setting runtime: savedmodel)
+	@scripts/fetch-tensorflow
+	. build/tensorflow/env && $(GO) build -trimpath -tags tensorflow -ldflags '$(LDFLAGS)' -o build/bin/ ./firmware/cmd/tuxwatchd
 
 run: build ## everything on this machine: hub, daemon, simulated sensor, sample pictures (options: make run ARGS='--help')
 	@scripts/run $(ARGS)
@@ -47,7 +51,7 @@ fuzz: ## each fuzz target for a minute
 	@scripts/fuzz 60s
 
 test-long: test ## the long forms of the tests as well: 1000 kills under load, fuzz targets for a minute each
-	TUXWATCH_LONG=1 $(GO) test -race -timeout 120m ./scripts/e2e/...
+	TUXWATCH_LONG=1 $(GO) test -race -timeout 120m ./scripts/e2e/... ./scripts/deb/...
 	TUXWATCH_KILLS=60 $(GO) test -race -timeout 60m ./firmware/outbox/...
 	@scripts/fuzz 60s
 
