@@ -4,6 +4,9 @@ EfficientNet-B0 without squeeze-and-excitation and with ReLU6, stem and head at
 fixed width (Tan and Le 2019; the Lite variants: tensorflow/tpu, models/
 official/efficientnet/lite). It is built in two halves, so that the outputs of
 the frozen lower half can be computed once and kept while the upper is trained.
+
+Every layer has a name of its own. Keras would number the others by how many the
+process made before, and the numbers would end up in the released file.
 """
 
 from pathlib import Path
@@ -39,17 +42,21 @@ def _norm(x, name):
     return layers.BatchNormalization(epsilon=1e-3, name=name)(x)
 
 
+def _relu(x, name):
+    return layers.ReLU(6.0, name=name)(x)
+
+
 def _block(x, i: int):
     kernel, stride, expansion, channels, out = _blocks()[i]
     before, name = x, f"block{i}"
     if expansion != 1:
         x = layers.Conv2D(channels * expansion, 1, use_bias=False, name=f"{name}_expand")(x)
-        x = layers.ReLU(6.0)(_norm(x, f"{name}_bn0"))
+        x = _relu(_norm(x, f"{name}_bn0"), f"{name}_relu0")
     x = layers.DepthwiseConv2D(kernel, stride, padding="same", use_bias=False, name=f"{name}_depthwise")(x)
-    x = layers.ReLU(6.0)(_norm(x, f"{name}_bn1"))
+    x = _relu(_norm(x, f"{name}_bn1"), f"{name}_relu1")
     x = _norm(layers.Conv2D(out, 1, use_bias=False, name=f"{name}_project")(x), f"{name}_bn2")
     if stride == 1 and channels == out:
-        x = layers.Add()([before, x])
+        x = layers.Add(name=f"{name}_add")([before, x])
     return x
 
 
@@ -57,7 +64,7 @@ def lower() -> keras.Model:
     """Picture (224×224×3, (byte − 127) / 128) to the output of block ``CUT``."""
     picture = keras.Input((SIZE, SIZE, 3), name="image")
     x = layers.Conv2D(32, 3, 2, padding="same", use_bias=False, name="stem")(picture)
-    x = layers.ReLU(6.0)(_norm(x, "stem_bn"))
+    x = _relu(_norm(x, "stem_bn"), "stem_relu")
     for i in range(CUT + 1):
         x = _block(x, i)
     return keras.Model(picture, x, name="lower")
@@ -70,9 +77,9 @@ def upper(dropout: float, seed: int) -> keras.Model:
     for i in range(CUT + 1, len(_blocks())):
         x = _block(x, i)
     x = layers.Conv2D(EMBEDDING, 1, use_bias=False, name="head")(x)
-    x = layers.ReLU(6.0)(_norm(x, "head_bn"))
+    x = _relu(_norm(x, "head_bn"), "head_relu")
     embedding = layers.GlobalAveragePooling2D(name="embedding")(x)
-    x = layers.Dropout(dropout, seed=seed)(embedding)
+    x = layers.Dropout(dropout, seed=seed, name="dropout")(embedding)
     logits = layers.Dense(len(LABELS), name="logits")(x)
     model = keras.Model(features, {"logits": logits, "embedding": embedding}, name="upper")
     for layer in model.layers:

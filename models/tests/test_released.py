@@ -79,3 +79,13 @@ def test_samples_are_listed_with_their_licence():
         assert f"| `{sample.file}` | {sample.licence} |" in listed
     pictures = {p.name for p in (MODELS / "samples").iterdir() if p.suffix in (".jpg", ".png")}
     assert pictures == {s.file for s in samples.SAMPLES}
+
+
+def test_names_in_the_file_do_not_depend_on_what_was_built_before(interpreter):
+    """A layer without a name of its own gets a number from Keras, and the same weights another file."""
+    layers = set()
+    for tensor in interpreter.get_tensor_details():
+        layers.update(re.findall(r"\b(?:lower|upper)_1/(\w+?)_1(?=[/;]|$)", tensor["name"]))
+    assert len(layers) > 50
+    own = r"embedding|(stem|head)(_bn|_relu)?|block\d+_(expand|depthwise|project|bn[012]|relu[01]|add)"
+    assert [layer for layer in sorted(layers) if not re.fullmatch(own, layer)] == []
