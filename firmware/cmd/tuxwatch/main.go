@@ -75,6 +75,7 @@ func newCommand() (cmd *cobra.Command, started *bool) {
 		newEvaluateCommand(),
 		newCollectCommand(),
 		newSendImageCommand(),
+		newProvisionCommand(),
 		newCompletionCommand(),
 		newManCommand(),
 		newVersionCommand(),
