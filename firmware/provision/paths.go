@@ -11,6 +11,8 @@ const (
 	ConfigPath = config.DefaultPath
 	// ConfigBackupPath is the configuration that the card's replaced.
 	ConfigBackupPath = ConfigPath + ".before-card"
+	// AuthorityPath is the certificate of the hub's authority, for hub.ca_file.
+	AuthorityPath = "/etc/tuxwatch/hub-ca.pem"
 	// KeysPath holds the ssh keys that may log in as LoginUser. It belongs to
 	// root, so that sshd's StrictModes takes it and no user can put a link in the
 	// way; sshd needs "AuthorizedKeysFile .ssh/authorized_keys
@@ -44,6 +46,7 @@ const (
 	cardWifi       = cardDir + "/wifi.conf"
 	cardHostname   = cardDir + "/hostname"
 	cardConnection = cardDir + "/hub-connection-string"
+	cardAuthority  = cardDir + "/hub-ca.pem"
 	cardNetwork    = cardDir + "/network"
 	cardReport     = cardDir + "/REPORT.txt"
 

@@ -63,7 +63,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if r.state, err = loadState(r.device); err != nil {
 		r.attention("%v", err)
 	}
-	for _, step := range []func(){r.imager, r.configuration, r.keys, r.wifi, r.network, r.hostname, r.connection, r.others} {
+	for _, step := range []func(){r.imager, r.authority, r.configuration, r.keys, r.wifi, r.network, r.hostname, r.connection, r.others} {
 		if err := context.Cause(ctx); err != nil {
 			return r.report, err
 		}
@@ -265,6 +265,23 @@ func (r *run) imager() {
 	})
 	r.file(imagerSSH, maxTextBytes, false, func(string) (o outcome) {
 		o.note("ssh is on if there is a key in %s, and off without one. This file is not needed.", cardKeys)
+		return o
+	})
+}
+
+// authority applies the certificate of the hub's authority, before the
+// configuration that names it.
+func (r *run) authority() {
+	r.file(cardAuthority, maxTextBytes, false, func(text string) (o outcome) {
+		certificates, names, problems := parseAuthority(text)
+		if o.problems = problems; len(problems) > 0 {
+			o.secret = strings.Contains(text, "PRIVATE KEY")
+			return o
+		}
+		if o.failed = r.device.put(place{path: AuthorityPath, mode: 0o644, dirMode: 0o755}, certificates); o.failed == nil {
+			o.applied = true
+			o.note("An authority that hub.ca_file: %s trusts: %s.", AuthorityPath, strings.Join(names, "; "))
+		}
 		return o
 	})
 }
@@ -477,7 +494,7 @@ func (r *run) others() {
 		r.wrong(Entry{File: cardDir}, Problem{Message: err.Error()})
 		return
 	}
-	known := []string{cardConfig, cardKeys, cardWifi, cardHostname, cardConnection, cardNetwork, cardReport, cardDir + "/README.txt", cardDir + "/examples"}
+	known := []string{cardConfig, cardKeys, cardWifi, cardHostname, cardConnection, cardAuthority, cardNetwork, cardReport, cardDir + "/README.txt", cardDir + "/examples"}
 	reported, more := map[string]bool{}, 0
 	for _, e := range r.report.Entries {
 		reported[e.File] = true
@@ -493,7 +510,7 @@ func (r *run) others() {
 			break
 		}
 		note := "There is no use for a file of this name."
-		for _, k := range known[:6] {
+		for _, k := range known[:7] {
 			if levenshtein.ComputeDistance(strings.ToLower(name), path.Base(k)) <= 3 {
 				note += fmt.Sprintf(" Was it to be %s?", path.Base(k))
 				break

@@ -151,6 +151,7 @@ var everything = map[string]string{
 // they alone, are no longer on the card.
 func TestEverything(t *testing.T) {
 	b := newBench(t, everything)
+	write(t, b.root+"/etc/group", "root:x:0:\nbroken\nsystemd-network:x:998:\n")
 	var name string
 	b.options.SetHostname = func(n string) error { name = n; return nil }
 	for file, result := range results(b.run()) {
@@ -184,6 +185,12 @@ func TestEverything(t *testing.T) {
 		if info, err := os.Stat(filepath.Join(b.root, file)); err != nil || info.Mode() != want.mode {
 			t.Errorf("%s: mode %v, want %v (%v)", file, info.Mode(), want.mode, err)
 		}
+	}
+	// networkd, which is not root, has to read its keys.
+	if info, err := os.Stat(filepath.Join(b.root, NetworkDir, "wg0.netdev")); err != nil {
+		t.Error(err)
+	} else if gid := info.Sys().(*syscall.Stat_t).Gid; os.Geteuid() == 0 && gid != 998 {
+		t.Errorf("the file with networkd's key belongs to group %d", gid)
 	}
 	if info, err := os.Stat(filepath.Dir(filepath.Join(b.root, ConnectionStringPath))); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("the secrets' folder: %v, %v", info.Mode(), err)

@@ -48,7 +48,7 @@ func TestUnitPromises(t *testing.T) {
 			t.Errorf("%s=%v", never, values[never])
 		}
 	}
-	for _, path := range []string{ConfigPath, ConfigBackupPath, KeysPath, HostnamePath, WifiPath, NetworkDir, ConnectionStringPath, StateDir, "/boot/firmware/" + cardReport} {
+	for _, path := range []string{ConfigPath, ConfigBackupPath, AuthorityPath, KeysPath, HostnamePath, WifiPath, NetworkDir, ConnectionStringPath, StateDir, "/boot/firmware/" + cardReport} {
 		writable := false
 		for _, w := range values["ReadWritePaths"] {
 			writable = writable || strings.HasPrefix(path+"/", strings.TrimPrefix(w, "-")+"/")
