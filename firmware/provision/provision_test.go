@@ -700,3 +700,25 @@ func TestOddities(t *testing.T) {
 		t.Errorf("%d entries, %q", len(report.Entries), report.Problems)
 	}
 }
+
+// At every start the running system gets the name that is set, whether or not
+// the card has one; that it cannot is reported.
+func TestRunningName(t *testing.T) {
+	b := newBench(t, map[string]string{"tuxwatch/README.txt": ""})
+	var names []string
+	b.options.SetHostname = func(name string) error { names = append(names, name); return nil }
+	b.run() // there is none
+	write(t, b.root+HostnamePath, "pi-7\n")
+	b.run()
+	write(t, b.root+HostnamePath, "not a name\n")
+	b.run()
+	if diff := cmp.Diff([]string{"pi-7"}, names); diff != "" {
+		t.Error(diff)
+	}
+	write(t, b.root+HostnamePath, "pi-7\n")
+	b.options.SetHostname = func(string) error { return syscall.EPERM }
+	b.run()
+	if got := b.onCard(cardReport); !strings.Contains(got, "ATTENTION  The name pi-7 is in effect after the next start only: operation not permitted") {
+		t.Error(got)
+	}
+}
