@@ -99,7 +99,7 @@ func (d *daemon) run(ctx context.Context) error {
 	// Those who look at it from outside: systemd and the operator.
 	d.notify = &notifier{log: d.log}
 	d.watchdog = newWatchdog(d.runtime.Stuck, d.notify, d.log)
-	stopControl := background(d.serveControl)
+	stopControl := d.serveControl()
 	d.settle(ctx, settleLimit)
 	if ctx.Err() == nil {
 		d.notify.ready(d.summary())

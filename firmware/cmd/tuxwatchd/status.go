@@ -13,17 +13,20 @@ import (
 	"tuxwatch/firmware/version"
 )
 
-// serveControl answers on the control socket. A daemon that cannot make one
-// works all the same.
-func (d *daemon) serveControl(ctx context.Context) {
+// serveControl answers on the control socket, which is there when it returns:
+// who hears that the daemon is ready may ask it. A daemon that cannot make the
+// socket works all the same.
+func (d *daemon) serveControl() (stop func()) {
 	l, err := control.Listen(d.socket())
 	if err != nil {
 		d.log.Error("tuxwatch status will not find the daemon", "error", err)
-		return
+		return func() {}
 	}
-	if err := control.Serve(ctx, l, answers{d}, d.log); err != nil {
-		d.log.Error("tuxwatch status will not find the daemon any more", "error", err)
-	}
+	return background(func(ctx context.Context) {
+		if err := control.Serve(ctx, l, answers{d}, d.log); err != nil {
+			d.log.Error("tuxwatch status will not find the daemon any more", "error", err)
+		}
+	})
 }
 
 // socket is in systemd's runtime directory, or else with the state.
