@@ -27,9 +27,12 @@ type Region struct {
 // Mask is a part of the picture that nobody sees. Exactly one of Rectangle and
 // Polygon is set.
 type Mask struct {
-	Camera    string    `yaml:"camera"`
+	// Camera is whose pictures the mask is for; empty for every camera's.
+	Camera string `yaml:"camera"`
+	// Rectangle is left, top, right and bottom, from 0 to 1.
 	Rectangle []float64 `yaml:"rectangle"`
-	Polygon   []Point   `yaml:"polygon"`
+	// Polygon is the corners, each x and y from 0 to 1.
+	Polygon []Point `yaml:"polygon"`
 }
 
 // The bounds of regions and masks. Each region costs a look at the picture.

@@ -32,7 +32,7 @@ type Settings struct {
 	// Model is the folder of the model; empty for the one that came with
 	// tuxwatch.
 	Model string `yaml:"model"`
-	// Runtime is what runs the model: Litert, or SavedModel in a program that
+	// Runtime is what runs the model: litert, or savedmodel in a program that
 	// was built with TensorFlow.
 	Runtime string `yaml:"runtime"`
 	// Threads that the model runs on; 0 for one each core, four at most.
