@@ -45,7 +45,7 @@ test: build lint ## every test
 	@scripts/setup deb
 	$(GO) test -race -timeout 30m ./...
 	@scripts/test-tensorflow
-	@scripts/fuzz 3s
+	@scripts/fuzz 10000x
 
 fuzz: ## each fuzz target for a minute
 	@scripts/fuzz 60s
