@@ -3,6 +3,7 @@ package cloud
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"net"
 	"path/filepath"
 	"slices"
@@ -327,5 +328,44 @@ func TestTheWireClosesEvenIfTheOtherEndDoesNotRead(t *testing.T) {
 	w.Close()
 	if took := time.Since(start); took > 5*closeTimeout {
 		t.Errorf("closing took %v", took)
+	}
+}
+
+// halfBroken is a network connection whose writes fail first: the other end
+// reset it, and the reader has not been told yet.
+type halfBroken struct{ net.Conn }
+
+var errReset = errors.New("connection reset by peer")
+
+func (halfBroken) Write([]byte) (int, error) { return 0, errReset }
+
+// A real connection, so that closing it ends a Read with what the client takes
+// for its own doing.
+func TestAWriteThatFailsEndsReadingWithItsCause(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	near, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	far, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	w := newWire(halfBroken{near}, func(uint16) {})
+	read := make(chan error)
+	go func() {
+		_, err := w.Read(make([]byte, 1))
+		read <- err
+	}()
+	if _, err := w.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-read; !errors.Is(err, errReset) || errors.Is(err, net.ErrClosed) {
+		t.Errorf("reading ended with %v", err)
 	}
 }

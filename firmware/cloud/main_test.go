@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -33,6 +34,8 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
+			stacks := make([]byte, 1<<20)
+			t.Logf("what everything does:\n%s", stacks[:runtime.Stack(stacks, true)])
 			t.Fatalf("after %v still not: %s", patience, what)
 		}
 	}

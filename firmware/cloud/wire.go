@@ -2,6 +2,7 @@ package cloud
 
 import (
 	"encoding/binary"
+	"errors"
 	"net"
 	"sync"
 	"time"
@@ -49,6 +50,15 @@ func newWire(conn net.Conn, puback func(uint16)) *wire {
 func (w *wire) Read(p []byte) (int, error) {
 	n, err := w.Conn.Read(p)
 	w.scan.feed(p[:n], w.puback)
+	if errors.Is(err, net.ErrClosed) {
+		// The client takes this one for its own doing and says nothing of the
+		// loss, until its next ping fails. If a write failed, that is the cause.
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.err != nil {
+			return n, w.err
+		}
+	}
 	return n, err
 }
 
