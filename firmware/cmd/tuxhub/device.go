@@ -88,10 +88,20 @@ func (a *app) deviceAdd() *cobra.Command {
 }
 
 func (a *app) deviceShow() *cobra.Command {
+	return a.devicePrint("show", "Print a device's connection string again", registry.Device)
+}
+
+func (a *app) deviceRegenerate() *cobra.Command {
+	return a.devicePrint("regenerate", "Replace both keys of a device, end its connection, and print the new connection string", registry.RegenerateKeys)
+}
+
+// devicePrint is a command that prints the connection string of the device that
+// get returns.
+func (a *app) devicePrint(use, short string, get func(registry, string) (hub.Device, error)) *cobra.Command {
 	var flags deviceFlags
 	cmd := &cobra.Command{
-		Use:               "show ID",
-		Short:             "Print a device's connection string again",
+		Use:               use + " ID",
+		Short:             short,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeDevice,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -99,7 +109,7 @@ func (a *app) deviceShow() *cobra.Command {
 				return err
 			}
 			return a.withRegistry(cmd.Context(), func(r registry) error {
-				d, err := r.Device(args[0])
+				d, err := get(r, args[0])
 				if err != nil {
 					return err
 				}
@@ -181,30 +191,6 @@ func (a *app) deviceEnable(use, short string, enabled bool) *cobra.Command {
 			return a.withRegistry(cmd.Context(), func(r registry) error { return r.SetEnabled(args[0], enabled) })
 		},
 	}
-}
-
-func (a *app) deviceRegenerate() *cobra.Command {
-	var flags deviceFlags
-	cmd := &cobra.Command{
-		Use:               "regenerate ID",
-		Short:             "Replace both keys of a device, end its connection, and print the new connection string",
-		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.completeDevice,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := flags.check(); err != nil {
-				return err
-			}
-			return a.withRegistry(cmd.Context(), func(r registry) error {
-				d, err := r.RegenerateKeys(args[0])
-				if err != nil {
-					return err
-				}
-				return flags.print(cmd, d)
-			})
-		},
-	}
-	flags.add(cmd)
-	return cmd
 }
 
 // completeDevice offers the registered devices for the first argument.
