@@ -136,6 +136,7 @@ func contents(t *testing.T, packages built) {
 			"-rw-r--r-- root/root ./usr/share/tuxwatch/models/penguin/SHA256SUMS",
 			"drwxr-xr-x root/root ./etc/tuxwatch/",
 			"-rw-r--r-- root/root ./etc/tuxwatch/tuxwatch.yaml",
+			"-rw-r--r-- root/root ./usr/share/tuxwatch/tuxwatch.yaml",
 			"-rw-r--r-- root/root ./usr/lib/systemd/system/tuxwatchd.service",
 			"-rw-r--r-- root/root ./usr/lib/sysusers.d/tuxwatch.conf",
 			"-rw-r--r-- root/root ./usr/lib/tmpfiles.d/tuxwatch.conf",
