@@ -25,12 +25,17 @@ const (
 	guestDir     = "/run/emulator"
 	guestProgram = guestDir + "/vivid"
 	guestPicture = guestDir + "/picture.yuyv"
+	cameraUnit   = "emulator-camera.service"
 )
 
 // PlugCamera plugs a camera in that shows grey until [Machine.ShowPicture], and
 // returns its device, such as /dev/video0. It is the kernel's virtual video
 // driver, with a program of ours that feeds it.
 func (m *Machine) PlugCamera(ctx context.Context) (string, error) {
+	if m.cameraPlugged(ctx) {
+		device, err := m.Run(ctx, "sudo "+guestProgram+" setup")
+		return strings.TrimSpace(device), err
+	}
 	program, err := m.cameraProgram(ctx)
 	if err != nil {
 		return "", err
@@ -49,13 +54,10 @@ func (m *Machine) PlugCamera(ctx context.Context) (string, error) {
 	}
 	// udev makes the devices after the module is loaded.
 	device, err := m.Run(ctx, "sudo udevadm settle && sudo "+guestProgram+" setup && "+
-		"sudo systemd-run --quiet --collect --unit=emulator-camera --property=Restart=always "+guestProgram+" show "+guestPicture)
+		"sudo systemd-run --quiet --collect --unit="+cameraUnit+" --property=Restart=always "+guestProgram+" show "+guestPicture)
 	if err != nil {
 		return "", fmt.Errorf("plugging the camera in: %w", err)
 	}
-	m.mu.Lock()
-	m.camera = true
-	m.mu.Unlock()
 	return strings.TrimSpace(device), nil
 }
 
@@ -63,15 +65,12 @@ func (m *Machine) PlugCamera(ctx context.Context) (string, error) {
 func (m *Machine) UnplugCamera(ctx context.Context) error {
 	// The daemon lets go of the device when it finds it gone; the module cannot
 	// be unloaded before.
-	_, err := m.Run(ctx, "sudo systemctl stop emulator-camera; "+
+	_, err := m.Run(ctx, "sudo systemctl stop "+cameraUnit+"; "+
 		"echo vivid.0 | sudo tee /sys/bus/platform/drivers/vivid/unbind >/dev/null; "+
 		"for i in $(seq 100); do sudo modprobe -r vivid 2>/dev/null && exit 0; sleep 0.2; done; sudo modprobe -r vivid")
 	if err != nil {
 		return fmt.Errorf("unplugging the camera: %w", err)
 	}
-	m.mu.Lock()
-	m.camera = false
-	m.mu.Unlock()
 	return nil
 }
 
@@ -82,10 +81,7 @@ func (m *Machine) ShowPicture(ctx context.Context, file string) error {
 	if err != nil {
 		return err
 	}
-	m.mu.Lock()
-	plugged := m.camera
-	m.mu.Unlock()
-	if !plugged {
+	if !m.cameraPlugged(ctx) {
 		if _, err := m.PlugCamera(ctx); err != nil {
 			return err
 		}
@@ -104,6 +100,12 @@ func (m *Machine) ShowPicture(ctx context.Context, file string) error {
 func (m *Machine) CameraControl(ctx context.Context, name string, value int) error {
 	_, err := m.Run(ctx, fmt.Sprintf("sudo %s control %s %d", guestProgram, name, value))
 	return err
+}
+
+// cameraPlugged asks the device, which forgets the camera when it restarts.
+func (m *Machine) cameraPlugged(ctx context.Context) bool {
+	_, err := m.Run(ctx, "systemctl is-active --quiet "+cameraUnit)
+	return err == nil
 }
 
 // cameraProgram builds the program that feeds the driver.

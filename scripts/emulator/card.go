@@ -155,28 +155,33 @@ func (c *Card) List(dir string) ([]string, error) {
 	return names, nil
 }
 
-// environment is the file of U-Boot's environment, and envSize what Debian's
-// U-Boot for the Raspberry Pi expects (CONFIG_ENV_SIZE of rpi_arm64_defconfig).
+// The boot script's variables are in two files, of which one is whole whatever
+// happens (scripts/image/boot.cmd).
 const (
-	environment = "uboot.env"
-	envSize     = 0x4000
+	environment     = "slots.env"
+	environmentCopy = "slots.bak" // written first
+	environmentSize = 0x1000
 )
 
-// Environment returns U-Boot's environment. It is empty where there is none or
-// a damaged one, as U-Boot then takes its defaults.
+// Environment returns the variables that the boot script reads: which slot to
+// start (slot_order, slot_a_left, slot_b_left) and what to add to the kernel's
+// command line (extraargs). It is empty where there are none or both files are
+// damaged, as the boot script then takes its defaults.
 func (c *Card) Environment() (map[string]string, error) {
-	content, err := c.ReadFile(environment)
-	if errors.Is(err, fs.ErrNotExist) {
-		return map[string]string{}, nil
+	for _, name := range []string{environment, environmentCopy} {
+		content, err := c.ReadFile(name)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		if variables, ok := parseEnvironment(content); ok {
+			return variables, nil
+		}
 	}
-	if err != nil {
-		return nil, err
-	}
-	return parseEnvironment(content), nil
+	return map[string]string{}, nil
 }
 
-// SetEnvironment sets variables of U-Boot's environment; an empty value removes
-// one. The others stay.
+// SetEnvironment sets variables of the boot script; an empty value removes one.
+// The others stay.
 func (c *Card) SetEnvironment(set map[string]string) error {
 	variables, err := c.Environment()
 	if err != nil {
@@ -189,12 +194,11 @@ func (c *Card) SetEnvironment(set map[string]string) error {
 			variables[name] = value
 		}
 	}
-	size := envSize
-	if content, err := c.ReadFile(environment); err == nil && len(content) > 4 {
-		size = len(content)
-	}
-	content, err := formatEnvironment(variables, size)
+	content, err := formatEnvironment(variables, environmentSize)
 	if err != nil {
+		return err
+	}
+	if err := c.WriteFile(environmentCopy, content); err != nil {
 		return err
 	}
 	return c.WriteFile(environment, content)
@@ -202,11 +206,12 @@ func (c *Card) SetEnvironment(set map[string]string) error {
 
 // parseEnvironment reads U-Boot's form: a CRC-32 of the rest, then NAME=VALUE
 // with a zero byte after each and one more at the end (U-Boot, env/common.c).
-func parseEnvironment(content []byte) map[string]string {
-	variables := map[string]string{}
+// It returns false if the sum is wrong.
+func parseEnvironment(content []byte) (map[string]string, bool) {
 	if len(content) < 5 || binary.LittleEndian.Uint32(content) != crc32.ChecksumIEEE(content[4:]) {
-		return variables
+		return nil, false
 	}
+	variables := map[string]string{}
 	for entry := range bytes.SplitSeq(content[4:], []byte{0}) {
 		if len(entry) == 0 {
 			break
@@ -214,7 +219,7 @@ func parseEnvironment(content []byte) map[string]string {
 		name, value, _ := strings.Cut(string(entry), "=")
 		variables[name] = value
 	}
-	return variables
+	return variables, true
 }
 
 func formatEnvironment(variables map[string]string, size int) ([]byte, error) {
@@ -231,4 +236,14 @@ func formatEnvironment(variables map[string]string, size int) ([]byte, error) {
 	copy(content[4:], text)
 	binary.LittleEndian.PutUint32(content, crc32.ChecksumIEEE(content[4:]))
 	return content, nil
+}
+
+// RestoreEnvironment gives a variable the value that it had before the device
+// ran; an empty one removes it.
+func (c *Card) RestoreEnvironment(name, value string) error {
+	variables, err := c.Environment()
+	if err != nil || variables[name] == value {
+		return err
+	}
+	return c.SetEnvironment(map[string]string{name: value})
 }

@@ -15,7 +15,7 @@
 //     place, with the device tree the firmware would have given it.
 //   - QEMU's model of the SoC's watchdog resets the machine at the moment it is
 //     started, so the system is told to leave it alone (systemd.watchdog_device,
-//     in U-Boot's environment). [Machine.StartWatchdog] puts the kernel's
+//     among the boot script's variables). [Machine.StartWatchdog] puts the kernel's
 //     software watchdog in its place: who feeds it, and that the system comes
 //     back when nobody does, is tested; the SoC's timer is not.
 //   - QEMU has no hot-plugging on I2C. [Machine.RemoveSensor] moves the

@@ -18,15 +18,15 @@ import (
 )
 
 // Options says how to boot a card. The zero value does for a test, with Dir and
-// Key set.
+// Keys set.
 type Options struct {
 	// QEMU is the program; empty finds one (see [FindQEMU]).
 	QEMU string
 	// Dir is where console.log, qemu.log and what QEMU needs are written. The
 	// logs of one boot are appended to those before.
 	Dir string
-	// Key logs in as tux.
-	Key ssh.Signer
+	// Keys log in as tux.
+	Keys []ssh.Signer
 	// SSHPort is the port of 127.0.0.1 that leads to the device's port 22; 0
 	// takes a free one.
 	SSHPort int
@@ -56,7 +56,6 @@ type Machine struct {
 	mu      sync.Mutex
 	client  *ssh.Client
 	hostKey ssh.PublicKey
-	camera  bool // the camera's program runs
 }
 
 // FindQEMU returns a qemu-system-aarch64 that is recent enough: the one on the
@@ -384,4 +383,16 @@ func FreePort() (int, error) {
 	}
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// StartWatchdog puts the kernel's software watchdog in the place of the SoC's,
+// which QEMU cannot run: systemd takes it as soon as it is there, and feeds it.
+func (m *Machine) StartWatchdog(ctx context.Context) error {
+	_, err := m.Run(ctx, "sudo modprobe softdog && for i in $(seq 100); do "+
+		"[ \"$(cat /sys/class/watchdog/watchdog1/state)\" = active ] && exit 0; sleep 0.2; done; "+
+		"echo 'systemd does not feed it' >&2; exit 1")
+	if err != nil {
+		return fmt.Errorf("starting the watchdog: %w", err)
+	}
+	return nil
 }

@@ -65,6 +65,11 @@ func (m *Machine) WaitReady(ctx context.Context) error {
 		if err == nil {
 			return m.SetClock(ctx)
 		}
+		// The keys are put in place before ssh starts: none of ours will do. sshd
+		// shuts out those who go on trying.
+		if strings.Contains(err.Error(), "unable to authenticate") {
+			return fmt.Errorf("ssh refuses the key: %w", err)
+		}
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("waiting for ssh: %w (%w); the console ends with:\n%s", ctx.Err(), err, lastLines(m.Console.Text(), 15))
@@ -129,10 +134,10 @@ func (m *Machine) ssh(ctx context.Context) (*ssh.Client, error) {
 	if client != nil {
 		return client, nil
 	}
-	if m.options.Key == nil {
+	if len(m.options.Keys) == 0 {
 		return nil, errors.New("there is no key to log in with")
 	}
-	client, err := m.Login(ctx, user, ssh.PublicKeys(m.options.Key))
+	client, err := m.Login(ctx, user, ssh.PublicKeys(m.options.Keys...))
 	if err != nil {
 		return nil, err
 	}
