@@ -24,6 +24,19 @@ type Status struct {
 	Outbox   outbox.Stats `json:"outbox"`
 	Hub      cloud.State  `json:"hub"`
 	Watchdog Watchdog     `json:"watchdog"`
+	// LastAlert is the newest alert that is on its way to the hub; nil when there
+	// was none since the daemon started.
+	LastAlert *Alert `json:"lastAlert,omitempty"`
+}
+
+// Alert is a message for the hub that says that something is up: one that a
+// filter has marked as such, or a picture with what was looked for.
+type Alert struct {
+	// Time is when it was made.
+	Time time.Time `json:"time"`
+	// Module and Output are where it left from.
+	Module string `json:"module"`
+	Output string `json:"output"`
 }
 
 // Where the configuration in effect comes from.

@@ -75,6 +75,8 @@ func newCommand() (cmd *cobra.Command, started *bool) {
 		newEvaluateCommand(),
 		newCollectCommand(),
 		newSendImageCommand(),
+		newMotdCommand(),
+		newLEDCommand(),
 		newProvisionCommand(),
 		newCompletionCommand(),
 		newManCommand(),

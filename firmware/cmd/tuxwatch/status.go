@@ -108,6 +108,7 @@ func writeStatus(out io.Writer, s *control.Status, now time.Time) error {
 	writeConfig(row, s.Config, now)
 	writeHub(row, s.Hub, now)
 	writeOutbox(row, s, now)
+	row("last alert", lastAlert(s, now))
 	switch {
 	case len(s.Watchdog.Stuck) > 0:
 		row("watchdog", "NOT FED, no progress: "+strings.Join(s.Watchdog.Stuck, ", "))
@@ -233,6 +234,16 @@ func writeOutbox(row func(...any), s *control.Status, now time.Time) {
 	if o.Damage != "" {
 		row("", fmt.Sprintf("was damaged (%s); %d messages were saved", o.Damage, o.Salvaged))
 	}
+}
+
+// lastAlert says when the last one was and where it came from. Its moment stands
+// there as well, since the clock may have been set in between.
+func lastAlert(s *control.Status, now time.Time) string {
+	a := s.LastAlert
+	if a == nil {
+		return fmt.Sprintf("none since tuxwatchd started %s ago", age(s.Started, now))
+	}
+	return fmt.Sprintf("%s, %s ago, from %s/%s", a.Time.UTC().Format("2006-01-02 15:04:05 UTC"), age(a.Time, now), a.Module, a.Output)
 }
 
 // writeModule writes what a module counts, and its twin.

@@ -74,7 +74,8 @@ func (madeUp) Status() control.Status {
 			Error: "bad credentials", Remedy: "check the key", NextAttempt: noon.Add(42 * time.Second), Failures: 9,
 			Connections: 4, Sent: 1190, Acked: 1180, Resent: 6, InFlight: 0, TwinError: "version 3 is missing",
 		},
-		Watchdog: control.Watchdog{IntervalSeconds: 60, Stuck: []string{"camera: its loop"}},
+		Watchdog:  control.Watchdog{IntervalSeconds: 60, Stuck: []string{"camera: its loop"}},
+		LastAlert: &control.Alert{Time: noon.Add(-12 * time.Second), Module: "filterModule", Output: "output1"},
 	}
 }
 

@@ -57,6 +57,7 @@ func (a answers) Status() control.Status {
 	s.Summary = d.summary()
 	s.Edge = d.runtime.Status()
 	s.Outbox = d.store.stats()
+	s.LastAlert = d.store.lastAlert.Load()
 	s.Hub = d.hub.state()
 	s.Watchdog = control.Watchdog{IntervalSeconds: d.watchdog.interval.Seconds(), Stuck: s.Edge.Stuck}
 	return s

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tuxwatch/firmware/config"
+	"tuxwatch/firmware/control"
 	"tuxwatch/firmware/message"
 	"tuxwatch/firmware/outbox"
 )
@@ -17,6 +19,8 @@ import (
 type store struct {
 	dir string
 	log *slog.Logger
+
+	lastAlert atomic.Pointer[control.Alert]
 
 	mu     sync.RWMutex // held for reading during each put
 	box    *outbox.Outbox
@@ -45,7 +49,13 @@ func (s *store) open(bounds config.Outbox) error {
 func (s *store) Put(ctx context.Context, m message.Message, priority int, ttl time.Duration) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.box.Put(ctx, m, priority, ttl)
+	if err := s.box.Put(ctx, m, priority, ttl); err != nil {
+		return err
+	}
+	if isAlert(m) {
+		s.lastAlert.Store(&control.Alert{Time: m.Created, Module: m.Source.Module, Output: m.Source.Output})
+	}
+	return nil
 }
 
 // resize opens the outbox with other bounds. Nobody may read from it meanwhile:
