@@ -578,7 +578,7 @@ func (p *pi) watchdog() {
 	dead, done := context.WithTimeout(ctx, 20*time.Second)
 	defer done()
 	_, _ = p.Machine.Run(dead, `sudo sh -c 'taskset -p 1 1 >/dev/null; sleep 12; echo 0 > /proc/sys/kernel/panic; sync; taskset 1 sh -c "echo c > /proc/sysrq-trigger"'`)
-	if _, err := p.Console.Wait(ctx, seen, regexp.MustCompile(`U-Boot [0-9]`)); err != nil {
+	if _, err := p.Console.Wait(ctx, seen, emulator.UBoot); err != nil {
 		p.fatal("the watchdog did not restart the device: %v", err)
 	}
 	p.ready()

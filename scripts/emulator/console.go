@@ -10,6 +10,10 @@ import (
 	"sync"
 )
 
+// UBoot is what U-Boot prints when it starts: its version comes before it has
+// found the serial port.
+var UBoot = regexp.MustCompile(`Core: +\d+ devices`)
+
 // Console is what the device prints on its serial port, from U-Boot on. All of
 // it is kept.
 type Console struct {

@@ -39,10 +39,12 @@ var image = sync.OnceValues(func() (string, error) {
 		return file, nil
 	}
 	fmt.Fprintln(os.Stderr, "there is no image: building one, which takes many minutes the first time")
-	cmd := exec.Command("scripts/image/build")
-	cmd.Dir, cmd.Stdout, cmd.Stderr = root, os.Stderr, os.Stderr
-	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("scripts/image/build: %w", err)
+	for _, command := range [][]string{{"scripts/setup", "build", "deb", "image"}, {"scripts/image/build", "--no-compress"}} {
+		cmd := exec.Command(command[0], command[1:]...)
+		cmd.Dir, cmd.Stdout, cmd.Stderr = root, os.Stderr, os.Stderr
+		if err := cmd.Run(); err != nil {
+			return "", fmt.Errorf("%s: %w", strings.Join(command, " "), err)
+		}
 	}
 	return emulator.FindImage(build)
 })

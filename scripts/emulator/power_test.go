@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -121,8 +122,8 @@ func (p *pi) mistakesReported(mistakes map[string]string) {
 	p.PowerCut()
 	report := p.report()
 	for name := range mistakes {
-		if !strings.Contains(report, name) {
-			p.Errorf("REPORT.txt does not mention %s", name)
+		if wrong := regexp.MustCompile(`(?m)^WRONG +tuxwatch/` + regexp.QuoteMeta(name) + `$`); !wrong.MatchString(strings.ReplaceAll(report, "\r", "")) {
+			p.Errorf("REPORT.txt does not say that %s is wrong", name)
 		}
 	}
 	for _, why := range []string{"warm", "line 3"} {

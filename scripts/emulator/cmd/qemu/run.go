@@ -126,7 +126,7 @@ func (s *session) takeCard() (err error) {
 		if s.card, err = emulator.OpenCard(s.disk); err != nil || !s.prepare {
 			return err
 		}
-		return s.putSettings()
+		return s.putSettings(s.card)
 	}
 	if s.image == "" {
 		if s.image, err = emulator.FindImage(s.build); err != nil {
@@ -136,11 +136,16 @@ func (s *session) takeCard() (err error) {
 	if s.card, err = emulator.NewCard(s.image, s.path("card.img")); err != nil {
 		return err
 	}
-	return s.putSettings()
+	return s.putSettings(s.card)
+}
+
+// files is where settings are put: a card's FAT partition.
+type files interface {
+	WriteFile(name string, content []byte) error
 }
 
 // putSettings does what a user does with the card in another computer.
-func (s *session) putSettings() error {
+func (s *session) putSettings(card files) error {
 	connection, err := s.hub.AddDevice(device)
 	if err != nil {
 		return err
@@ -169,7 +174,7 @@ func (s *session) putSettings() error {
 		"hub-ca.pem":            authority,
 		"tuxwatch.yaml":         []byte(settings),
 	} {
-		if err := s.card.WriteFile("tuxwatch/"+name, content); err != nil {
+		if err := card.WriteFile("tuxwatch/"+name, content); err != nil {
 			return err
 		}
 	}
@@ -226,7 +231,7 @@ var steps = []struct {
 	pattern *regexp.Regexp
 	says    string
 }{
-	{regexp.MustCompile(`U-Boot [0-9]`), "U-Boot has started"},
+	{emulator.UBoot, "U-Boot has started"},
 	{regexp.MustCompile(`tuxwatch: starting slot (\w)`), "Linux is being loaded"},
 	{regexp.MustCompile(`(?i)login:`), "the system is up"},
 }
