@@ -9,8 +9,9 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// imagerFile is custom.toml, version 1, as Raspberry Pi Imager writes it and
-// init_config of Raspberry Pi OS (package raspberrypi-sys-mods) reads it.
+// imagerFile is custom.toml, version 1, as init_config of Raspberry Pi OS 12
+// (package raspberrypi-sys-mods) reads it. Other programs that write cards make
+// it; Raspberry Pi Imager itself writes what cloudinit.go and firstrun.go read.
 type imagerFile struct {
 	Version int `toml:"config_version"`
 	System  struct {
@@ -40,7 +41,7 @@ type imagerFile struct {
 	} `toml:"locale"`
 }
 
-// imagerPlan is what is to be done about custom.toml.
+// imagerPlan is what is to be done about a file of Imager's.
 type imagerPlan struct {
 	hostname string
 	keys     []string
@@ -48,6 +49,31 @@ type imagerPlan struct {
 	secret   bool
 	notes    []string
 	problems []Problem
+}
+
+// note adds one to the report.
+func (p *imagerPlan) note(format string, args ...any) {
+	p.notes = append(p.notes, fmt.Sprintf(format, args...))
+}
+
+// key takes an ssh key over; where says which one it is.
+func (p *imagerPlan) key(where, key string) {
+	key = strings.TrimSpace(key)
+	if key == "" {
+		return
+	}
+	problem := ""
+	if strings.ContainsAny(key, "\r\n") {
+		problem = fmt.Sprintf("%s has a line break in it", where)
+	} else if _, err := checkKey(key); err != nil {
+		problem = fmt.Sprintf("%s: %v", where, err)
+	}
+	switch {
+	case problem != "":
+		p.problems = append(p.problems, Problem{Message: problem})
+	case !slices.Contains(p.keys, key):
+		p.keys = append(p.keys, key)
+	}
 }
 
 // parseImager reads custom.toml. The messages of the TOML library are not
@@ -68,7 +94,6 @@ func parseImager(text string) (p imagerPlan) {
 	wrong := func(format string, args ...any) {
 		p.problems = append(p.problems, Problem{Message: fmt.Sprintf(format, args...)})
 	}
-	note := func(format string, args ...any) { p.notes = append(p.notes, fmt.Sprintf(format, args...)) }
 	if f.Version != 1 {
 		wrong("config_version is %d; version 1 is known here", f.Version)
 		return p
@@ -81,21 +106,7 @@ func parseImager(text string) (p imagerPlan) {
 		p.hostname = name
 	}
 	for i, key := range f.SSH.AuthorizedKeys {
-		key = strings.TrimSpace(key)
-		if key == "" {
-			continue
-		}
-		if strings.ContainsAny(key, "\r\n") {
-			wrong("ssh.authorized_keys: key %d has a line break in it", i+1)
-			continue
-		}
-		if _, err := checkKey(key); err != nil {
-			wrong("ssh.authorized_keys: key %d: %v", i+1, err)
-			continue
-		}
-		if !slices.Contains(p.keys, key) {
-			p.keys = append(p.keys, key)
-		}
+		p.key(fmt.Sprintf("ssh.authorized_keys: key %d", i+1), key)
 	}
 	if meta.IsDefined("wlan") {
 		if f.WLAN.PasswordEncrypted && !isPSK(f.WLAN.Password) {
@@ -110,22 +121,22 @@ func parseImager(text string) (p imagerPlan) {
 		}
 	}
 	if meta.IsDefined("user") {
-		note("Not applied: the user. This device has the user %s, who logs in over ssh with a key.", LoginUser)
+		p.note("Not applied: the user. This device has the user %s, who logs in over ssh with a key.", LoginUser)
 	}
 	if f.SSH.Enabled != nil && !*f.SSH.Enabled {
-		note("Not applied: ssh.enabled = false. ssh is on if there is a key, and off without one.")
+		p.note("Not applied: ssh.enabled = false. ssh is on if there is a key, and off without one.")
 	}
 	if f.SSH.PasswordAuthentication {
-		note("Not applied: ssh.password_authentication. Logging in takes a key.")
+		p.note("Not applied: ssh.password_authentication. Logging in takes a key.")
 	}
 	if f.SSH.ImportID != "" {
-		note("Not applied: ssh.ssh_import_id. Put the key itself into tuxwatch/authorized_keys.")
+		p.note("Not applied: ssh.ssh_import_id. Put the key itself into tuxwatch/authorized_keys.")
 	}
 	if meta.IsDefined("locale") {
-		note("Not applied: the locale. The device has English messages and keeps UTC.")
+		p.note("Not applied: the locale. The device has English messages and keeps UTC.")
 	}
 	for _, key := range meta.Undecoded() {
-		note("Not applied: %.60q, which is not known here.", key.String())
+		p.note("Not applied: %.60q, which is not known here.", key.String())
 	}
 	return p
 }

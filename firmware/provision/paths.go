@@ -54,6 +54,10 @@ const (
 	imagerSettings = "custom.toml"
 	imagerUser     = "userconf.txt"
 	imagerSSH      = "ssh"
+	imagerFirstRun = "firstrun.sh"
+	imagerUserData = "user-data"
+	imagerNetwork  = "network-config"
+	imagerMetaData = "meta-data"
 )
 
 // Limits on what is read: far more than any of it needs.

@@ -214,50 +214,21 @@ func (r *run) erase(name, onCard string, rec *record) {
 	r.report.Entries = append(r.report.Entries, rec.Entry)
 }
 
-// imager applies custom.toml and says what became of Imager's other files. What
-// is in the folder tuxwatch as well, and right there, goes first.
+// imager applies what Raspberry Pi Imager and its like write, and says what
+// became of their other files. What is in the folder tuxwatch as well, and right
+// there, goes first.
 func (r *run) imager() {
-	r.file(imagerSettings, maxTextBytes, true, func(text string) (o outcome) {
-		p := parseImager(text)
-		o.problems, o.secret = p.problems, p.secret
-		took := func(what string, err error) {
-			if o.failed = errors.Join(o.failed, err); err == nil {
-				o.applied = true
-				o.note("%s", what)
-			}
-		}
-		present := func(name, what string, right func(text string) bool) bool {
-			f, err := r.card.find(name, maxTextBytes)
-			if f == nil || err != nil {
-				return false
-			}
-			if text, problem := decodeText(f.data); problem != nil || !right(text) {
-				return false
-			}
-			o.note("Not applied: %s, since there is %s.", what, name)
-			return true
-		}
-		if p.hostname != "" && !present(cardHostname, "the host name", func(text string) bool {
-			_, problems := parseHostname(text)
-			return len(problems) == 0
-		}) {
-			took(hostnameNote(p.hostname), r.putHostname(p.hostname))
-		}
-		if len(p.keys) > 0 && !present(cardKeys, "the ssh keys", func(text string) bool {
-			keys, _ := parseKeys(text)
-			return len(keys) > 0
-		}) {
-			took(keysNote(p.keys), r.putKeys(p.keys))
-		}
-		if p.wifi != nil && !present(cardWifi, "the wireless network", func(text string) bool {
-			_, problems := parseWifi(text)
-			return len(problems) == 0
-		}) {
-			took(wifiNote(*p.wifi), r.putWifi(*p.wifi))
-		}
-		o.notes = append(o.notes, p.notes...)
-		return o
-	})
+	for _, f := range []struct {
+		name  string
+		parse func(text string) imagerPlan
+	}{
+		{imagerSettings, parseImager},
+		{imagerFirstRun, parseFirstRun},
+		{imagerUserData, parseUserData},
+		{imagerNetwork, parseNetworkConfig},
+	} {
+		r.file(f.name, maxTextBytes, true, func(text string) outcome { return r.applyImager(f.parse(text)) })
+	}
 	r.file(imagerUser, maxTextBytes, true, func(text string) (o outcome) {
 		o.secret = true
 		o.note("Not applied: the user and the password. This device has the user %s, who logs in over ssh with a key from %s.", LoginUser, cardKeys)
@@ -267,6 +238,51 @@ func (r *run) imager() {
 		o.note("ssh is on if there is a key in %s, and off without one. This file is not needed.", cardKeys)
 		return o
 	})
+	r.file(imagerMetaData, maxTextBytes, false, func(string) (o outcome) {
+		o.note("It names the card's settings for cloud-init, which is not needed here.")
+		return o
+	})
+}
+
+func (r *run) applyImager(p imagerPlan) (o outcome) {
+	o.problems, o.secret = p.problems, p.secret
+	took := func(what string, err error) {
+		if o.failed = errors.Join(o.failed, err); err == nil {
+			o.applied = true
+			o.note("%s", what)
+		}
+	}
+	present := func(name, what string, right func(text string) bool) bool {
+		f, err := r.card.find(name, maxTextBytes)
+		if f == nil || err != nil {
+			return false
+		}
+		if text, problem := decodeText(f.data); problem != nil || !right(text) {
+			return false
+		}
+		o.note("Not applied: %s, since there is %s.", what, name)
+		return true
+	}
+	if p.hostname != "" && !present(cardHostname, "the host name", func(text string) bool {
+		_, problems := parseHostname(text)
+		return len(problems) == 0
+	}) {
+		took(hostnameNote(p.hostname), r.putHostname(p.hostname))
+	}
+	if len(p.keys) > 0 && !present(cardKeys, "the ssh keys", func(text string) bool {
+		keys, _ := parseKeys(text)
+		return len(keys) > 0
+	}) {
+		took(keysNote(p.keys), r.putKeys(p.keys))
+	}
+	if p.wifi != nil && !present(cardWifi, "the wireless network", func(text string) bool {
+		_, problems := parseWifi(text)
+		return len(problems) == 0
+	}) {
+		took(wifiNote(*p.wifi), r.putWifi(*p.wifi))
+	}
+	o.notes = append(o.notes, p.notes...)
+	return o
 }
 
 // authority applies the certificate of the hub's authority, before the

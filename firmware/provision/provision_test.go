@@ -587,10 +587,12 @@ func TestStaysInside(t *testing.T) {
 		write(t, filepath.Join(dir, "outside/file"), "untouched")
 		b := &bench{t: t, card: filepath.Join(dir, "card"), root: filepath.Join(dir, "root")}
 		b.make(nil)
-		names := []string{cardConfig, cardKeys, cardWifi, cardHostname, cardConnection, cardReport, cardNetwork, imagerSettings, imagerUser, imagerSSH,
+		names := []string{cardConfig, cardKeys, cardWifi, cardHostname, cardConnection, cardReport, cardNetwork, imagerSettings, imagerUser, imagerSSH, imagerFirstRun, imagerUserData, imagerNetwork, imagerMetaData,
 			cardNetwork + "/a.network", cardNetwork + "/..network", cardNetwork + "/a\\..\\b.network", cardNetwork + "/%2e%2e.link"}
 		contents := []string{hubString, wifiText, "psk=" + secretKey + "\nssid=x", "../../outside/file", everything[cardConfig], ed25519Key,
-			"config_version = 1\n[wlan]\nssid = \"a\"\npassword = \"" + secretKey + "\n", secretKey, "psk = " + secretKey[:10] + "\n" + secretKey, "network={\nssid=\"a\"\n" + secretKey + "\npsk=\"" + secretKey, "HostName=h;" + secretKey}
+			"config_version = 1\n[wlan]\nssid = \"a\"\npassword = \"" + secretKey + "\n", secretKey, "psk = " + secretKey[:10] + "\n" + secretKey, "network={\nssid=\"a\"\n" + secretKey + "\npsk=\"" + secretKey, "HostName=h;" + secretKey,
+			"network:\n  version: 2\n  wifis:\n    wlan0:\n      access-points:\n        \"a\":\n          password: \"" + secretKey + "\"\n", "hostname: pi\nusers:\n- name: pi\n  passwd: " + secretKey + "\n",
+			imagerCustom + " set_wlan 'a' '" + secretKey + "' 'DE'\n" + imagerCustom + " set_hostname pi\n"}
 		// No secret belongs into the configuration; those that can be told by their
 		// form do not come up.
 		inConfig := []string{hubString, wifiText, "hub: {" + hubString + "}", everything[cardConfig]}
