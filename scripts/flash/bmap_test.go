@@ -169,18 +169,16 @@ func TestBmaptool(t *testing.T) {
 	image := testImage(1)
 	path := filepath.Join(dir, "x.img")
 	writeSparse(t, path, image)
-	for _, kind := range []string{"sha256", "sha1", "sha512"} {
-		out, err := exec.Command(tool, "create", "--chksum-type", kind, path).Output()
-		if err != nil {
-			t.Skipf("NOT TESTED: bmaptool create: %v", err)
-		}
-		m, err := parseBlockMap(out)
-		if err != nil {
-			t.Fatalf("%s: %v\n%s", kind, err, out)
-		}
-		if err := newContentCheck(m).write(image); err != nil || len(m.ranges) < 2 {
-			t.Errorf("%s: %d ranges: %v", kind, len(m.ranges), err)
-		}
+	out, err := exec.Command(tool, "create", path).Output()
+	if err != nil {
+		t.Fatalf("bmaptool create: %v", err)
+	}
+	m, err := parseBlockMap(out)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if err := newContentCheck(m).write(image); err != nil || len(m.ranges) < 2 {
+		t.Errorf("%d ranges: %v", len(m.ranges), err)
 	}
 }
 
