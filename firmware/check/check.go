@@ -33,7 +33,8 @@ const (
 // Finding is what one check found.
 type Finding struct {
 	// Check is the check's name: configuration, daemon, sensor, camera, model,
-	// listener, module, disk, clock, dns, hub, certificate, watchdog.
+	// listener, module, disk, image, clock, dns, hub, certificate,
+	// watchdog.
 	Check string `json:"check"`
 	// Subject is what of that kind it is about, where there may be several: a
 	// module's name, a file.
@@ -104,6 +105,7 @@ func Run(ctx context.Context, o Options, found func(Finding)) {
 		c.modules,
 		c.listeners,
 		c.disk,
+		c.image,
 		c.clock,
 		c.network, // dns, hub, certificate
 		c.watchdog,

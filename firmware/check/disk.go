@@ -41,7 +41,7 @@ func (c *checker) disk(context.Context) {
 			"look for errors with dmesg; after the card failed the kernel makes it read-only: copy it and replace it")
 		return
 	case room < lowSpace:
-		c.fail("disk", "", fmt.Sprintf("%s has %s left", dir, size(room)), "make room; du -xh / | sort -h shows what is large")
+		c.fail("disk", "", fmt.Sprintf("%s has %s left", dir, size(room)), "make room; du -xh "+c.whole()+" | sort -h shows what is large")
 	case stat.Files > 0 && stat.Ffree < 1000:
 		c.fail("disk", "", fmt.Sprintf("%s has room for %d more files", dir, stat.Ffree), "remove files")
 	case room < int64(c.Config.Outbox.MaxBytes):
@@ -52,6 +52,22 @@ func (c *checker) disk(context.Context) {
 	}
 	c.writing(dir)
 	c.health(dir)
+}
+
+// whole is the folder that the state's file system is mounted on, and recheck how
+// to have it checked. The card image does that by itself.
+func (c *checker) whole() string {
+	if Slot(c.path("/")) != "" {
+		return "/data"
+	}
+	return "/"
+}
+
+func (c *checker) recheck() string {
+	if Slot(c.path("/")) != "" {
+		return "start again, which checks it"
+	}
+	return "have it checked at the next start (fsck.mode=force)"
 }
 
 // existing is the path, or what there is of it.
@@ -124,7 +140,7 @@ func (c *checker) health(dir string) {
 	name := filepath.Base(block)
 	if n := number(c.path("/sys/fs/ext4/" + name + "/errors_count")); n > 0 {
 		c.fail("disk", "health", fmt.Sprintf("ext4 on %s has met %d errors", name, n),
-			"have it checked at the next start (fsck.mode=force), and if more come, replace the card")
+			c.recheck()+", and if more come, replace the card")
 	}
 	if _, err := os.Stat(filepath.Join(block, "partition")); err == nil {
 		block = filepath.Dir(block)

@@ -36,9 +36,10 @@ func TestDaemon(t *testing.T) {
 	} {
 		u.is(t, name, want)
 	}
-	backoff := unit(t, "tuxwatchd.service.d/10-backoff.conf")
-	backoff.is(t, "RestartSteps", "5")
-	backoff.is(t, "RestartMaxDelaySec", "60")
+	image := unit(t, "tuxwatchd.service.d/10-image.conf")
+	image.is(t, "RestartSteps", "5")
+	image.is(t, "RestartMaxDelaySec", "60")
+	image.is(t, "RuntimeDirectoryPreserve", "yes")
 }
 
 // What is on the card is applied before everything that reads it, after the

@@ -203,11 +203,11 @@ func systemdVersion(t *testing.T) int {
 func TestVerify(t *testing.T) {
 	needs(t, "systemd-analyze")
 	root := system(t)
-	backoff := filepath.Join(root, "usr/lib/systemd/system/tuxwatchd.service.d/10-backoff.conf")
+	image := filepath.Join(root, "usr/lib/systemd/system/tuxwatchd.service.d/10-image.conf")
 	if v := systemdVersion(t); v < 254 {
 		// The device has 257; here the file's two settings are not known.
-		t.Logf("systemd %d does not know RestartSteps: %s is left out", v, filepath.Base(backoff))
-		if err := os.Remove(backoff); err != nil {
+		t.Logf("systemd %d does not know RestartSteps: %s is left out", v, filepath.Base(image))
+		if err := os.Remove(image); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -29,7 +29,7 @@ func newCheckCommand() *cobra.Command {
 		Short: "Go through everything the device needs and say what is wrong and what to do",
 		Long: `Go through everything the device needs and say what is wrong and what to do:
 configuration, daemon, sensor bus, camera, model, listeners, disk, clock, DNS,
-hub, certificates, watchdog.
+hub, certificates, watchdog, and on the card image slot and data partition.
 
 Where the daemon runs it is asked, else what it would use is tried. Some of it
 only root may look at.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tuxwatch/firmware/check"
 	"tuxwatch/firmware/control"
 	"tuxwatch/firmware/version"
 )
@@ -45,7 +46,7 @@ It takes less than a second and ends with 0, whatever is broken: then it says so
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().StringVar(&socket, "socket", "", socketUsage)
-	cmd.Flags().StringVar(&root, "root", "/", "read /proc below this `FOLDER`")
+	cmd.Flags().StringVar(&root, "root", "/", "read /proc and /run below this `FOLDER`")
 	_ = cmd.Flags().MarkHidden("root") // for tests
 	return cmd
 }
@@ -57,6 +58,8 @@ type motd struct {
 	// Slot is the one that was started, where the system has slots.
 	Slot          string  `json:"slot,omitempty"`
 	UptimeSeconds float64 `json:"uptimeSeconds,omitempty"`
+	// Notes are what had to be put right before the system started.
+	Notes []string `json:"notes,omitempty"`
 	// Daemon is nil where it does not answer, and then Problem says why.
 	Daemon  *control.Status `json:"daemon,omitempty"`
 	Problem string          `json:"problem,omitempty"`
@@ -64,8 +67,9 @@ type motd struct {
 
 // greeting gathers it. What cannot be found out is left out.
 func greeting(ctx context.Context, ask control.Client, root string) motd {
-	m := motd{Version: version.String(), Slot: slot(root), UptimeSeconds: uptime(root)}
+	m := motd{Version: version.String(), Slot: check.Slot(root), UptimeSeconds: uptime(root)}
 	m.Device, _ = os.Hostname()
+	m.Notes, _ = check.BootNotes(root) // root alone may read them
 	status, err := ask.Status(ctx)
 	switch {
 	case err == nil:
@@ -78,21 +82,6 @@ func greeting(ctx context.Context, ask control.Client, root string) motd {
 		m.Problem = err.Error()
 	}
 	return m
-}
-
-// slot is the one that the boot loader started (the image's boot.scr puts it on
-// the kernel's command line), in capitals.
-func slot(root string) string {
-	line, err := os.ReadFile(filepath.Join(root, "proc/cmdline"))
-	if err != nil {
-		return ""
-	}
-	for _, word := range strings.Fields(string(line)) {
-		if s, ok := strings.CutPrefix(word, "tuxwatch.slot="); ok {
-			return strings.ToUpper(s)
-		}
-	}
-	return ""
 }
 
 // uptime is how long the system runs, in seconds; 0 if that is not known.
@@ -125,6 +114,9 @@ func (m motd) write(out io.Writer, now time.Time) error {
 		title += ", up " + age(now.Add(-time.Duration(m.UptimeSeconds*float64(time.Second))), now)
 	}
 	fmt.Fprintf(&text, "\n%s\n\n", plain(title))
+	for _, note := range m.Notes {
+		line("attention", "%s", note)
+	}
 	s := m.Daemon
 	if s == nil {
 		line("state", "%s", m.Problem)
