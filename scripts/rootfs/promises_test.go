@@ -223,7 +223,12 @@ func TestModes(t *testing.T) {
 
 // The card says of the light what the program shows.
 func TestCardExplainsTheLight(t *testing.T) {
-	text := strings.Join(strings.Fields(read(t, "usr/share/tuxwatch/card/README.txt")), " ")
+	readme := read(t, "usr/share/tuxwatch/card/README.txt")
+	// Read on any computer, also with Windows' oldest editor.
+	if strings.Count(readme, "\r\n") != strings.Count(readme, "\n") {
+		t.Error("README.txt has lines that do not end as Windows wants them")
+	}
+	text := strings.Join(strings.Fields(readme), " ")
 	for _, p := range led.Patterns {
 		if !strings.Contains(text, p.Name+" "+p.Meaning) {
 			t.Errorf("README.txt lacks %q: %q", p.Name, p.Meaning)
