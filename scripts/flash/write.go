@@ -221,7 +221,11 @@ func (w *writing) copy(ctx context.Context) error {
 		}()
 		// What the unpacker says is the reason if the image ended too soon, and of
 		// no interest if it was stopped from here.
-		if waitErr := wait(); waitErr != nil && (err == nil || errors.Is(err, errEnds)) {
+		cause, waitErr := context.Cause(ctx), wait()
+		switch {
+		case cause != nil:
+			return cause
+		case waitErr != nil && (err == nil || errors.Is(err, errEnds)):
 			return waitErr
 		}
 		return err
