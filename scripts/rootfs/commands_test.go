@@ -9,34 +9,32 @@ import (
 	"testing"
 )
 
-// commands runs a unit's ExecStartPre and ExecStart as systemd would, with its
-// paths below root.
-func commands(t *testing.T, name, root string, stopAfter int) {
+// command runs a unit's one ExecStart as systemd would, in the folder that is its
+// WorkingDirectory, with /usr/share below root. The power goes after that many of
+// its steps; -1 is all of them.
+func command(t *testing.T, name, root string, steps int) {
 	t.Helper()
-	lines := regexp.MustCompile(`(?m)^ExecStart(?:Pre)?=(.*)$`).FindAllStringSubmatch(read(t, "usr/lib/systemd/system/"+name), -1)
-	if len(lines) == 0 {
+	text := read(t, "usr/lib/systemd/system/"+name)
+	start := regexp.MustCompile(`(?m)^ExecStart=/bin/sh -c '(.*)'$`).FindStringSubmatch(text)
+	folder := regexp.MustCompile(`(?m)^WorkingDirectory=(.*)$`).FindStringSubmatch(text)
+	if start == nil || folder == nil {
 		t.Fatalf("%s starts nothing", name)
 	}
-	for i, line := range lines {
-		if i == stopAfter {
-			return
-		}
-		words := strings.Fields(line[1])
-		for j, w := range words {
-			switch {
-			case w == `""`:
-				words[j] = ""
-			case j > 0 && (strings.HasPrefix(w, "/etc/") || strings.HasPrefix(w, "/usr/")):
-				words[j] = root + w
-			}
-		}
-		if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
-			t.Fatalf("%s: %s: %v: %s", name, line[1], err, out)
-		}
+	parts := strings.Split(strings.ReplaceAll(start[1], "/usr/share/", root+"/usr/share/"), " && ")
+	if steps >= 0 {
+		parts = parts[:steps]
+	}
+	if len(parts) == 0 {
+		return
+	}
+	cmd := exec.Command("/bin/sh", "-c", strings.Join(parts, " && "))
+	cmd.Dir = filepath.Join(root, folder[1])
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v: %s", name, err, out)
 	}
 }
 
-// The original configuration comes back where there is none, wherever the power
+// The original configuration comes back where it is empty, wherever the power
 // went the time before.
 func TestDefaults(t *testing.T) {
 	const name = "tuxwatch-defaults.service"
@@ -44,54 +42,53 @@ func TestDefaults(t *testing.T) {
 	for cut := range 4 {
 		root := t.TempDir()
 		write(t, filepath.Join(root, "usr/share/tuxwatch/tuxwatch.yaml"), original)
-		if err := os.MkdirAll(filepath.Join(root, "etc/tuxwatch"), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		commands(t, name, root, cut)
 		file := filepath.Join(root, "etc/tuxwatch/tuxwatch.yaml")
-		// Whole or not there: what ConditionFileNotEmpty goes by.
-		if data, err := os.ReadFile(file); err == nil && string(data) != original {
-			t.Errorf("after %d commands there is half a file", cut)
+		write(t, file, "")
+		command(t, name, root, cut)
+		// Whole or empty: what ConditionFileNotEmpty goes by.
+		if data, err := os.ReadFile(file); err != nil || len(data) > 0 && string(data) != original {
+			t.Errorf("after %d steps there is half a file (%v)", cut, err)
 		}
-		commands(t, name, root, -1)
+		command(t, name, root, -1)
 		entries, err := os.ReadDir(filepath.Join(root, "etc/tuxwatch"))
 		if err != nil || len(entries) != 1 {
 			t.Errorf("there is more than the file: %v %v", entries, err)
 		}
 		data, err := os.ReadFile(file)
 		if info, statErr := os.Stat(file); err != nil || statErr != nil || string(data) != original || info.Mode() != 0o644 {
-			t.Errorf("after %d commands and a new start: %v %v", cut, info, err)
+			t.Errorf("after %d steps and a new start: %v %v", cut, info, err)
 		}
 	}
 	u := unit(t, name)
 	u.is(t, "ConditionFileNotEmpty", "!/etc/tuxwatch/tuxwatch.yaml")
 	u.has(t, "Before", "tuxwatch-provision.service", "tuxwatchd.service")
+	u.has(t, "After", "systemd-tmpfiles-setup.service")
 }
 
-// So does the host key of ssh.
+// The host key of ssh is whole or not there, wherever the power goes.
 func TestHostKey(t *testing.T) {
 	needs(t, "ssh-keygen")
+	const name = "tuxwatch-ssh-host-key.service"
 	for cut := range 6 {
 		root := t.TempDir()
 		keys := filepath.Join(root, "etc/ssh/keys")
 		if err := os.MkdirAll(keys, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		commands(t, "tuxwatch-ssh-host-key.service", root, cut)
+		command(t, name, root, cut)
 		secret := filepath.Join(keys, "ssh_host_ed25519_key")
 		if _, err := os.Stat(secret); err == nil && cut < 5 {
-			t.Errorf("there is a key after %d commands", cut)
-		} else if err == nil {
-			continue // the unit's condition is not met any more
+			t.Errorf("there is a key after %d steps", cut)
+		} else if err != nil { // the unit's condition is met
+			command(t, name, root, -1)
 		}
-		commands(t, "tuxwatch-ssh-host-key.service", root, -1)
 		out, err := exec.Command("ssh-keygen", "-y", "-f", secret).Output()
 		if err != nil {
 			t.Fatal(err)
 		}
 		public, err := os.ReadFile(secret + ".pub")
 		if err != nil || !strings.HasPrefix(string(out), "ssh-ed25519 ") || strings.Fields(string(out))[1] != strings.Fields(string(public))[1] {
-			t.Errorf("after %d commands and a new start: %q, %q, %v", cut, out, public, err)
+			t.Errorf("after %d steps and a new start: %q, %q, %v", cut, out, public, err)
 		}
 		if info, err := os.Stat(secret); err != nil || info.Mode() != 0o600 {
 			t.Errorf("%v %v", info, err)
@@ -107,6 +104,11 @@ func TestUsersAndFolders(t *testing.T) {
 	}
 	root := t.TempDir()
 	write(t, filepath.Join(root, "etc/hosts"), read(t, "etc/hosts"))
+	original := read(t, "etc/tuxwatch/tuxwatch.yaml")
+	write(t, filepath.Join(root, "usr/share/tuxwatch/tuxwatch.yaml"), original)
+	if err := os.Mkdir(filepath.Join(root, "etc/tuxwatch"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	for _, folder := range []string{"usr/lib/sysusers.d", "usr/lib/tmpfiles.d"} {
 		files, err := filepath.Glob(filepath.Join(rootfs, folder, "*.conf"))
 		if err != nil || len(files) == 0 {
@@ -125,12 +127,24 @@ func TestUsersAndFolders(t *testing.T) {
 			t.Fatalf("%v: %v: %s", args, err, out)
 		}
 	}
+	// The configuration is put where there is none, and else left alone.
+	settings := filepath.Join(root, "etc/tuxwatch/tuxwatch.yaml")
+	if data, err := os.ReadFile(settings); err != nil || string(data) != original {
+		t.Errorf("there is no configuration, or another: %v", err)
+	}
+	write(t, settings, "log: {level: debug}\n")
+	if out, err := exec.Command("systemd-tmpfiles", "--root="+root, "--create").CombinedOutput(); err != nil {
+		t.Fatalf("again: %v: %s", err, out)
+	}
 	file := func(name string) string {
 		data, err := os.ReadFile(filepath.Join(root, name))
 		if err != nil {
 			t.Error(err)
 		}
 		return string(data)
+	}
+	if got := file("etc/tuxwatch/tuxwatch.yaml"); got != "log: {level: debug}\n" {
+		t.Errorf("the configuration was replaced by %q", got)
 	}
 	for name, line := range map[string]string{
 		"etc/passwd": `tux:x:1000:1000:tuxwatch operator:/home/tux:/bin/bash`,
