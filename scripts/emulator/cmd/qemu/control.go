@@ -137,6 +137,8 @@ func (s *session) carryOut(ctx context.Context, command []string) (said string, 
 		return "", m.CameraControl(ctx, args[0], value)
 	case "network":
 		return "", m.Network(args[0] == "on")
+	case "type":
+		return "", m.Console.Type(args[0] + "\r")
 	case "power-cut":
 		close(s.off)
 		m.PowerCut()

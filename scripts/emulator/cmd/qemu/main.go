@@ -54,6 +54,7 @@ terminal, scripts/qemu temperature 31.5. Ctrl-C ends it all.`,
 	flags.IntVar(&o.sshPort, "ssh-port", 2222, "`port` of 127.0.0.1 for ssh; a free one if it is taken")
 	flags.IntVar(&o.hubPort, "hub-port", 8883, "`port` of 127.0.0.1 for the hub; a free one if it is taken")
 	flags.StringVar(&o.key, "key", "", "your public ssh key `file`; those in ~/.ssh if not given")
+	flags.StringVar(&o.arguments, "kernel-args", "", "`text` to add to the kernel's command line")
 	flags.BoolVar(&o.console, "console", false, "print the serial console")
 
 	for _, c := range []struct {
@@ -66,6 +67,7 @@ terminal, scripts/qemu temperature 31.5. Ctrl-C ends it all.`,
 		{"camera off|on", "Unplug the camera, or plug it in", oneOf("off", "on")},
 		{"camera-control NAME VALUE", "Set a control of the camera's driver (vivid), as disconnect 1", cobra.ExactArgs(2)},
 		{"network off|on", "Pull the network cable, ssh included, or put it back", oneOf("off", "on")},
+		{"type TEXT", "Type a line on the serial console (make qemu ARGS=--console shows it)", cobra.ExactArgs(1)},
 		{"power-cut", "Take the power away", cobra.NoArgs},
 		{"power-on", "Switch the device on again", cobra.NoArgs},
 		{"screenshot FILE", "Write what the HDMI port shows, as PNG", cobra.ExactArgs(1)},

@@ -22,6 +22,7 @@ import (
 type options struct {
 	build                   string
 	state, image, disk, key string
+	arguments               string
 	prepare, console        bool
 	memory                  int
 	sshPort, hubPort        int
@@ -211,6 +212,7 @@ func (s *session) publicKeys() ([]byte, error) {
 func (s *session) powerOn(ctx context.Context) error {
 	options := emulator.Options{
 		Dir: s.path("machine"), Keys: s.keys, SSHPort: s.sshPort, Memory: s.memory,
+		KernelArguments: s.arguments,
 	}
 	if s.console {
 		options.Console = s.out
