@@ -131,6 +131,11 @@ func TestMounts(t *testing.T) {
 	if options := strings.Join(unit(t, "boot-firmware.mount")["Options"], ""); !strings.Contains(options, "umask=0077") || !strings.Contains(options, "sync") {
 		t.Errorf("the FAT partition, with passwords, is mounted with %s", options)
 	}
+	// The initramfs mounts it itself, before there is a udev.
+	init := read(t, "usr/lib/tuxwatch/initramfs/init")
+	if options := strings.Join(unit(t, "boot-firmware.mount")["Options"], ""); !strings.Contains(init, "-o "+options+` "$boot_device" /root/boot/firmware`) {
+		t.Errorf("the initramfs mounts the boot partition with other options than %s", options)
+	}
 	// The names of the devices that the units wait for.
 	rules := read(t, "usr/lib/udev/rules.d/70-tuxwatch-card.rules")
 	for label, link := range map[string]string{"TUXWATCH": "boot", "tuxwatch-data": "data"} {
