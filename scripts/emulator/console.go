@@ -70,17 +70,25 @@ func (c *Console) Len() int {
 // Wait waits until the output from offset on matches, and returns the match
 // with its groups.
 func (c *Console) Wait(ctx context.Context, offset int, pattern *regexp.Regexp) ([]string, error) {
+	at, err := c.find(ctx, offset, pattern)
+	if err != nil {
+		return nil, fmt.Errorf("waiting for %q on the console: %w; it ends with:\n%s", pattern, err, lastLines(c.Text(), 15))
+	}
+	return pattern.FindStringSubmatch(c.Text()[offset:at[1]]), nil
+}
+
+// find waits for a match and returns where it begins and ends.
+func (c *Console) find(ctx context.Context, offset int, pattern *regexp.Regexp) ([2]int, error) {
 	for {
 		text, changed, ended := c.snapshot()
-		if match := pattern.FindStringSubmatch(text[offset:]); match != nil {
-			return match, nil
+		if at := pattern.FindStringIndex(text[offset:]); at != nil {
+			return [2]int{offset + at[0], offset + at[1]}, nil
 		}
-		err := ctx.Err()
-		if err == nil && ended {
-			err = errors.New("the device is off")
+		if err := ctx.Err(); err != nil {
+			return [2]int{}, err
 		}
-		if err != nil {
-			return nil, fmt.Errorf("waiting for %q on the console: %w; it ends with:\n%s", pattern, err, lastLines(text, 15))
+		if ended {
+			return [2]int{}, errors.New("the device is off")
 		}
 		select {
 		case <-changed:

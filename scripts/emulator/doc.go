@@ -18,6 +18,8 @@
 //     among the boot script's variables). [Machine.StartWatchdog] puts the kernel's
 //     software watchdog in its place: who feeds it, and that the system comes
 //     back when nobody does, is tested; the SoC's timer is not.
+//   - The USB network adapter is plugged in when Linux starts: QEMU's USB
+//     controller tells of a device once, and U-Boot looks first.
 //   - QEMU has no hot-plugging on I2C. [Machine.RemoveSensor] moves the
 //     thermometer to another address of the bus, so the one the device asks at
 //     gives no acknowledgement, as if nothing were there.

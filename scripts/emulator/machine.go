@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -33,6 +35,10 @@ type Options struct {
 	// Memory, in MiB, is what the kernel may use (mem=); 0 is all of the Pi's
 	// 1 GiB.
 	Memory int
+	// Processors is how many of the Pi's four cores are switched on; 0 is as many
+	// as this machine has. More take turns with each other, and those that wait
+	// for work in U-Boot never rest.
+	Processors int
 	// KernelArguments are added to the kernel's command line.
 	KernelArguments string
 	// Console gets what the serial console prints, as well.
@@ -50,8 +56,9 @@ type Machine struct {
 	command *exec.Cmd
 	monitor *monitor
 	logs    []*os.File
-	ended   chan struct{} // closed when QEMU has
-	err     error         // why, once it has
+	plugs   sync.WaitGroup // what plugs the network in
+	ended   chan struct{}  // closed when QEMU has
+	err     error          // why, once it has
 
 	mu      sync.Mutex
 	client  *ssh.Client
@@ -102,6 +109,9 @@ func boot(ctx context.Context, card *Card, options Options) (*Machine, error) {
 		}
 		options.QEMU = qemu
 	}
+	if options.Processors == 0 {
+		options.Processors = min(4, runtime.NumCPU())
+	}
 	m := &Machine{card: card, options: options, sshPort: options.SSHPort, ended: make(chan struct{})}
 	if err := os.MkdirAll(options.Dir, 0o755); err != nil {
 		return nil, err
@@ -134,7 +144,7 @@ func boot(ctx context.Context, card *Card, options Options) (*Machine, error) {
 // kernelArguments puts what is to be added to the kernel's command line where
 // the image's boot script looks for it.
 func (m *Machine) kernelArguments() error {
-	arguments := []string{watchdogArgument}
+	arguments := []string{watchdogArgument, fmt.Sprintf("nr_cpus=%d", m.options.Processors)}
 	if m.options.Memory > 0 {
 		arguments = append(arguments, fmt.Sprintf("mem=%dM", m.options.Memory))
 	}
@@ -184,6 +194,7 @@ func (m *Machine) start(ctx context.Context) (err error) {
 
 	cmd := exec.Command(m.options.QEMU,
 		"-machine", "raspi3b",
+		"-global", fmt.Sprintf("driver=bcm2837,property=enabled-cpus,value=%d", m.options.Processors),
 		"-kernel", m.path("u-boot.bin"), "-dtb", m.path("pi.dtb"),
 		"-drive", "if=sd,format=raw,cache=writeback,file="+strings.ReplaceAll(m.card.path, ",", ",,"),
 		"-display", "none",
@@ -191,7 +202,6 @@ func (m *Machine) start(ctx context.Context) (err error) {
 		"-serial", "null", "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
 		"-chardev", "socket,id=monitor,fd=3", "-mon", "chardev=monitor,mode=control",
 		"-netdev", fmt.Sprintf("user,id=net0,hostfwd=tcp:127.0.0.1:%d-:22", m.sshPort),
-		"-device", "usb-net,id=nic0,netdev=net0,mac=b8:27:eb:00:00:01",
 		"-device", fmt.Sprintf("tmp105,id=sensor,bus=i2c-bus.1,address=%#x", sensorAddress))
 	cmd.ExtraFiles = []*os.File{theirs}
 	// A group of its own: Ctrl-C is for the program that started it. Should that
@@ -241,6 +251,7 @@ func (m *Machine) start(ctx context.Context) (err error) {
 		said, _ := os.ReadFile(m.path("qemu.log"))
 		return fmt.Errorf("%w; QEMU says: %s", err, lastLines(string(said), 5))
 	}
+	m.plugs.Go(m.plugNetwork)
 	go func() {
 		select {
 		case <-ctx.Done():
@@ -249,6 +260,31 @@ func (m *Machine) start(ctx context.Context) (err error) {
 		}
 	}()
 	return nil
+}
+
+// plugNetwork plugs the USB network adapter in each time that Linux starts. QEMU
+// tells of a device that is there once, when it is plugged in; U-Boot, which looks
+// at the bus first, would take that from Linux.
+func (m *Machine) plugNetwork() {
+	starting := regexp.MustCompile(`Starting kernel \.\.\.`)
+	for seen := 0; ; {
+		match, err := m.Console.find(context.Background(), seen, starting)
+		if err != nil {
+			return // off
+		}
+		seen = match[1]
+		// After a restart it is the one from before.
+		_ = m.monitor.do("device_del", map[string]any{"id": "nic0"}, nil)
+		err = m.monitor.do("device_add", map[string]any{
+			"driver": "usb-net", "id": "nic0", "netdev": "net0", "mac": "b8:27:eb:00:00:01",
+			// A port of the Pi's own: QEMU puts a hub in between otherwise, and that is
+			// what would be plugged in.
+			"bus": "usb-bus.0", "port": "1",
+		}, nil)
+		if err != nil {
+			fmt.Fprintln(m.logs[1], "plugging the network adapter in:", err)
+		}
+	}
 }
 
 func (m *Machine) openLog(name string) (*os.File, error) {
@@ -265,6 +301,7 @@ func (m *Machine) openLog(name string) (*os.File, error) {
 func (m *Machine) PowerCut() {
 	_ = m.command.Process.Kill() // gone already is as good
 	<-m.ended
+	m.plugs.Wait()
 	m.closeSSH()
 	if m.monitor != nil {
 		m.monitor.conn.Close()
