@@ -747,3 +747,40 @@ func TestHealthIsReported(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// logHook calls what it is for every line that is logged.
+type logHook func(text string)
+
+func (logHook) Enabled(context.Context, slog.Level) bool { return true }
+func (h logHook) Handle(_ context.Context, r slog.Record) error {
+	h(r.Message)
+	return nil
+}
+func (h logHook) WithAttrs([]slog.Attr) slog.Handler { return h }
+func (h logHook) WithGroup(string) slog.Handler      { return h }
+
+// Who waits for a module to run must not take one for well that has just said
+// that it is not.
+func TestAModuleThatIsUnwellIsNotWellForAMoment(t *testing.T) {
+	var rt *edge.Runtime
+	seen := make(chan edge.ModuleStatus, 1)
+	rt = edge.New(edge.Options{Upstream: &upstream{}, Modules: []edge.Instance{module("m", func(ctx context.Context, c *edge.Client) error {
+		c.Unhealthy(errors.New("no model"))
+		<-ctx.Done()
+		return nil
+	})}, Log: slog.New(logHook(func(text string) {
+		if text == "module is running" {
+			seen <- rt.Status().Modules[0]
+		}
+	}))})
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- rt.Run(ctx) }()
+	if s := <-seen; s.State != edge.Running || s.Healthy || s.Cause != "no model" {
+		t.Errorf("as soon as it runs: %+v", s)
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}

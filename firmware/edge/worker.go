@@ -194,7 +194,6 @@ func (w *worker) ready(r *run) {
 }
 
 func (w *worker) health(r *run, err error) {
-	w.ready(r)
 	w.mu.Lock()
 	was := w.cause
 	current := w.run == r
@@ -202,6 +201,9 @@ func (w *worker) health(r *run, err error) {
 		w.cause = err
 	}
 	w.mu.Unlock()
+	// Only now, so that who waits for the module does not see it run and well
+	// for a moment.
+	w.ready(r)
 	if !current {
 		return
 	}
