@@ -14,6 +14,9 @@ import (
 // found the serial port.
 var UBoot = regexp.MustCompile(`Core: +\d+ devices`)
 
+// linuxStarts is the last that U-Boot prints.
+var linuxStarts = regexp.MustCompile(`Starting kernel \.\.\.`)
+
 // Console is what the device prints on its serial port, from U-Boot on. All of
 // it is kept.
 type Console struct {

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"strings"
 	"sync"
@@ -266,9 +265,8 @@ func (m *Machine) start(ctx context.Context) (err error) {
 // tells of a device that is there once, when it is plugged in; U-Boot, which looks
 // at the bus first, would take that from Linux.
 func (m *Machine) plugNetwork() {
-	starting := regexp.MustCompile(`Starting kernel \.\.\.`)
 	for seen := 0; ; {
-		match, err := m.Console.find(context.Background(), seen, starting)
+		match, err := m.Console.find(context.Background(), seen, linuxStarts)
 		if err != nil {
 			return // off
 		}

@@ -58,6 +58,10 @@ func (m *Machine) SSHPort() int { return m.sshPort }
 
 // WaitReady waits until ssh lets the key in, and sets the clock.
 func (m *Machine) WaitReady(ctx context.Context) error {
+	// Before that there is no network.
+	if _, err := m.Console.Wait(ctx, 0, linuxStarts); err != nil {
+		return err
+	}
 	for {
 		attempt, cancel := context.WithTimeout(ctx, 20*time.Second)
 		_, err := m.ssh(attempt)
