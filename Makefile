@@ -10,7 +10,10 @@ RUFFLAGS := --quiet --no-cache --config models/pyproject.toml
 LDFLAGS := -s -w -X tuxwatch/firmware/version.release=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-.PHONY: help build build-tensorflow run test test-long check lint fuzz deb bench model clean
+# What boots the image has the machine to itself, and more time.
+BOOTED := ./scripts/image/... ./scripts/emulator/...
+
+.PHONY: help build build-tensorflow run test test-long check lint fuzz deb image flash qemu bench model clean
 
 help: ## what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,10 +45,12 @@ check: build lint ## linters and the quick tests, race detector on (two minutes)
 	$(GO) test -race -short ./...
 
 test: build lint ## every test
-	@scripts/setup deb
-	$(GO) test -race -timeout 30m ./...
+	@scripts/setup deb image emulator
+	$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -vE '^tuxwatch/scripts/(image|emulator)')
 	@scripts/test-tensorflow
 	@scripts/fuzz 10000x
+	@scripts/image/build
+	$(GO) test -timeout 40m -p 1 $(BOOTED)
 
 fuzz: ## each fuzz target for a minute
 	@scripts/fuzz 60s
@@ -58,6 +63,17 @@ test-long: test ## the long forms of the tests as well: 1000 kills under load, f
 deb: ## Debian packages of the Raspberry Pi, in build (another processor: make deb ARCH=amd64)
 	@scripts/setup build deb
 	@scripts/build-deb --arch $(or $(ARCH),arm64)
+
+image: ## the SD card image of the Raspberry Pi, in build (its options: scripts/image/build --help)
+	@scripts/setup build deb image
+	@scripts/image/build
+
+flash: ## write the image to an SD card: make flash DEV=/dev/sdX
+	@scripts/flash/run $(ARGS) $(if $(DEV),'$(DEV)' $(if $(IMAGE),'$(IMAGE)'),--list)
+
+qemu: build ## boot the image here, as a Raspberry Pi with a sensor, a camera and a hub (options: make qemu ARGS='--help')
+	@scripts/setup emulator
+	@scripts/qemu $(ARGS)
 
 bench: build ## speed and memory as ratios to named peers
 	@scripts/setup bench
