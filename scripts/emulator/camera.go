@@ -33,16 +33,22 @@ const (
 // driver, with a program of ours that feeds it.
 func (m *Machine) PlugCamera(ctx context.Context) (string, error) {
 	if m.cameraPlugged(ctx) {
-		device, err := m.Run(ctx, "sudo "+guestProgram+" setup")
+		device, err := m.Run(ctx, "sudo "+guestProgram+" device")
 		return strings.TrimSpace(device), err
 	}
 	program, err := m.cameraProgram(ctx)
 	if err != nil {
 		return "", err
 	}
-	// One HDMI input, one HDMI output, and neither radio nor teletext.
-	const load = "sudo mkdir -p " + guestDir + " && { mountpoint -q " + guestDir + " || sudo mount -t tmpfs -o mode=0755,size=32m tmpfs " + guestDir + "; }" +
-		" && sudo modprobe vivid n_devs=1 node_types=0x101 num_inputs=1 input_types=3 num_outputs=1 output_types=1"
+	// One HDMI input, one HDMI output, and neither radio nor teletext. The daemon
+	// opens a camera as soon as it may, and the signal cannot be chosen any more
+	// once pictures flow: until then the device is root's.
+	const load = "sudo sh -ec '" +
+		"mkdir -p " + guestDir + " /run/udev/rules.d; " +
+		"mountpoint -q " + guestDir + " || mount -t tmpfs -o mode=0755,size=32m tmpfs " + guestDir + "; " +
+		`echo "SUBSYSTEM==\"video4linux\", ATTR{name}==\"vivid-*\", GROUP=\"root\", MODE=\"0600\"" >/run/udev/rules.d/99-emulator.rules; ` +
+		"udevadm control --reload; " +
+		"modprobe vivid n_devs=1 node_types=0x101 num_inputs=1 input_types=3 num_outputs=1 output_types=1'"
 	if _, err := m.Run(ctx, load); err != nil {
 		return "", fmt.Errorf("plugging the camera in: %w", err)
 	}
@@ -52,9 +58,9 @@ func (m *Machine) PlugCamera(ctx context.Context) (string, error) {
 	if err := m.Upload(ctx, guestPicture, "0644", yuyv(image.NewUniform(color.Gray{128}))); err != nil {
 		return "", fmt.Errorf("plugging the camera in: %w", err)
 	}
-	// udev makes the devices after the module is loaded.
-	device, err := m.Run(ctx, "sudo udevadm settle && sudo "+guestProgram+" setup && "+
-		"sudo systemd-run --quiet --collect --unit="+cameraUnit+" --property=Restart=always "+guestProgram+" show "+guestPicture)
+	device, err := m.Run(ctx, "sudo sh -ec 'udevadm settle; device=$("+guestProgram+" setup); "+
+		"systemd-run --quiet --collect --unit="+cameraUnit+" --property=Restart=always "+guestProgram+" show "+guestPicture+"; "+
+		"chgrp video $device; chmod 0660 $device; echo $device'")
 	if err != nil {
 		return "", fmt.Errorf("plugging the camera in: %w", err)
 	}

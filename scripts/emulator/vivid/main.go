@@ -3,6 +3,7 @@
 // driver's HDMI output appears at its HDMI input, which is the camera.
 //
 //	vivid setup             wires output and input, prints the camera's device
+//	vivid device            prints the camera's device
 //	vivid show FILE         shows a picture, and each that the file is replaced with
 //	vivid control NAME N    sets a control, for the driver's faults
 //
@@ -87,6 +88,13 @@ func run(args []string) error {
 	switch {
 	case len(args) == 1 && args[0] == "setup":
 		return setup()
+	case len(args) == 1 && args[0] == "device":
+		camera, path, err := open(uapi.CapVideoCapture)
+		if err != nil {
+			return err
+		}
+		fmt.Println(path)
+		return camera.Close()
 	case len(args) == 2 && args[0] == "show":
 		for {
 			// The driver's faults end a stream, as pulling the cable does.
@@ -104,7 +112,7 @@ func run(args []string) error {
 		}
 		return set(args[1], int32(value))
 	default:
-		return errors.New("usage: vivid setup | show FILE | control NAME VALUE")
+		return errors.New("usage: vivid setup | device | show FILE | control NAME VALUE")
 	}
 }
 
