@@ -1,7 +1,7 @@
 """The whole way from prepared material to the released files, and the measurements made on it."""
 
 import hashlib
-import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -42,11 +42,19 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def release(out: Path, build: Path, models: Path) -> None:
+    """Put what ``run`` made into the places of the released files."""
+    for source, target in ((out, models / "penguin"), (build / "kept", models / "weights")):
+        target.mkdir(parents=True, exist_ok=True)
+        for path in sorted(p for p in source.iterdir() if p.is_file()):
+            shutil.copyfile(path, target / path.name)
+
+
 def run(prepared: Path, build: Path, out: Path, check_against: Path, allow_different: bool, say=print) -> int:
     """Train, export and compare; 0 where the file is the released one, 1 where it is not."""
     settings = train.Settings()
     train.prepare_tensorflow(settings.seed)
-    from . import export, network
+    from . import export, network, savedmodel
 
     if _digest(network.weights_file()) != network.WEIGHTS_SHA256:
         raise OSError(f"{network.weights_file()}: not the pretrained weights that the model was made from")
@@ -74,12 +82,12 @@ def run(prepared: Path, build: Path, out: Path, check_against: Path, allow_diffe
     temperature = train.temperature(margins, labels)
     say(f"temperature {temperature:.3f}")
 
-    report = {"temperature": temperature, "folds": {}}
-    for name in tops:
-        rows = _held_out(name, tops, prepared, build, say)
-        report["folds"][name] = {r.name: [r.right, len(r.scores)] for r in rows}
-        print(f"\nArt of fold {name}, held out:\n\n{evaluate.table(rows)}\n", flush=True)
-    (build / "held-out.json").write_text(json.dumps(report, indent=1) + "\n")
+    kept = build / "kept"
+    kept.mkdir(exist_ok=True)
+    folds = {name: _held_out(name, tops, prepared, build, say) for name in tops}
+    evaluate.save_held_out(folds, temperature, kept / "held-out.json")
+    table = evaluate.held_out_table(folds)
+    print(f"\nArt of one fold, by the model that was trained without it:\n\n{table}\n", flush=True)
 
     bottom = network.lower()
     network.fill(bottom, network.pretrained())
@@ -88,6 +96,9 @@ def run(prepared: Path, build: Path, out: Path, check_against: Path, allow_diffe
     model.save(build / "penguin.keras")
     chosen = np.sort(np.random.default_rng(settings.seed).choice(len(labels), _QUANTISE_ON, replace=False))
     made = export.write(out, export.tflite(model, data.pixels[chosen]), VERSION)
+
+    savedmodel.keep(top, temperature, out / "model.tflite", kept / "penguin.npz")
+    savedmodel.rebuild(build / "saved_model", out / "model.tflite", kept / "penguin.npz")
 
     released = check_against / "model.tflite"
     expected = _digest(released) if released.exists() else "none"

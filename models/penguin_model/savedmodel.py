@@ -93,6 +93,19 @@ def restore(top, tflite: Path = RELEASED, path: Path = WEIGHTS) -> float:
     return float(arrays[_TEMPERATURE])
 
 
+def model(tflite: Path = RELEASED, path: Path = WEIGHTS):
+    """The floating-point model that the released file was converted from. WeightsError as ``restore``."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from . import network
+
+    top = network.upper(dropout=0, seed=0)
+    network.fill(top, network.pretrained())
+    temperature = restore(top, tflite, path)
+    bottom = network.lower()
+    network.fill(bottom, network.pretrained())
+    return network.whole(bottom, top, temperature)
+
+
 def write(model, out: Path, version: str) -> None:
     """Export the model that ``network.whole`` made, as a folder for TensorFlow and for tuxwatch."""
     from . import network
@@ -113,14 +126,9 @@ def rebuild(out: Path, tflite: Path = RELEASED, path: Path = WEIGHTS) -> bool:
     if path.exists() and done.exists() and done.read_text() == _stamp(tflite, path):
         return False
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from . import make, network
+    from . import make
 
-    top = network.upper(dropout=0, seed=0)
-    network.fill(top, network.pretrained())
-    temperature = restore(top, tflite, path)
-    bottom = network.lower()
-    network.fill(bottom, network.pretrained())
-    write(network.whole(bottom, top, temperature), out, make.VERSION)
+    write(model(tflite, path), out, make.VERSION)
     done.write_text(_stamp(tflite, path))
     return True
 

@@ -87,3 +87,54 @@ def test_a_folder_with_broken_pictures_gives_a_line_each(tmp_path, capsys):
     assert sum("left out" in line for line in lines) == 2
     result = json.loads(lines[-1])
     assert (result["penguin"], result["number"]) == (False, 3)
+
+
+def rows_with(share):
+    """The cells with so many of ten right, and photographs all right."""
+    rows = []
+    for name, batch in evaluate.cells("a", 10).items():
+        penguin = batch.recipe.kind == "penguin"
+        right = np.arange(10) < share.get(name, 10)
+        rows.append(evaluate.Row(name, penguin, np.where(right == penguin, 0.9, 0.1)))
+    return rows
+
+
+def test_balanced_is_the_mean_over_both_kinds():
+    assert evaluate.balanced(rows_with({})) == 100
+    # Two of three rows of large penguins at a half, one of three without at nothing.
+    share = {"penguin, 50%-95% of the height": 5, "penguin, 30%-50% of the height": 5, evaluate.BIRDS: 0}
+    assert evaluate.balanced(rows_with(share)) == pytest.approx((200 / 3 + 200 / 3) / 2)
+    # Small penguins and clutter are other rows.
+    assert evaluate.balanced(rows_with({"penguin, 12%-20% of the height": 0, "birds and objects anywhere": 0})) == 100
+
+
+def test_what_was_held_out_comes_back(tmp_path):
+    folds = {"a": rows_with({evaluate.BIRDS: 5}), "b": rows_with({})}
+    evaluate.save_held_out(folds, 1.5, tmp_path / "held-out.json")
+    again = evaluate.load_held_out(tmp_path / "held-out.json")
+    table = evaluate.held_out_table(again)
+    assert table == evaluate.held_out_table(folds)
+    assert f"| {evaluate.BIRDS} | 50 | 100 |" in table
+    assert "| 91.7 | 100.0 |" in table and "Mean of the balanced figures 95.8 %, least 91.7 %." in table
+
+
+def test_bars_say_what_is_reached():
+    photographs = evaluate.Row(evaluate.PHOTOGRAPHS, False, np.where(np.arange(300) < 3, 0.9, 0.1))
+    own = [evaluate.Row("desk", True, np.array([0.9, 0.4]))]
+    same = np.array([0.9] * 99 + [0.2])
+    comparison = evaluate.Comparison(same, np.array([0.9] * 99 + [0.7]), np.full(100, True))
+    folds = {"a": rows_with({evaluate.BIRDS: 5}), "b": rows_with({})}
+    text = evaluate.bars([*rows_with({evaluate.OBJECTS: 9}), photographs], folds, comparison, own, 6_000_001)
+    lines = dict(line.strip("| ").split(" | ", 1) for line in text.splitlines()[2:])
+    assert lines["photographs in desk"] == "all right | 1 of 2 | NO"
+    assert lines["art held out, balanced, mean of the folds"] == "93 % or more | 95.8 % | yes"
+    assert lines["art held out, balanced, worst fold"] == "88 % or more | 91.7 % (a) | yes"
+    assert lines["false alarms, bird on an empty desk"] == "5 % or less | 0.0 % | yes"
+    assert lines["false alarms, object on an empty desk"] == "5 % or less | 10.0 % | NO"
+    assert lines[f"false alarms, {evaluate.PHOTOGRAPHS}"] == "1 % or less of 300 or more | 3 of 300 | yes"
+    assert lines["8 bits, equal decisions"] == "99 % or more | 99.0 % | yes"
+    assert lines["8 bits, points lost"] == "0.5 or less | 1.0 | NO"
+    assert lines["size of the file"].endswith("NO")
+    # Fewer than 300 photographs prove nothing, however few false alarms.
+    few = evaluate.Row(evaluate.PHOTOGRAPHS, False, np.full(299, 0.1))
+    assert "0 of 299 | NO" in evaluate.bars([few], {}, None, [], 1)
