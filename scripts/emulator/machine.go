@@ -271,6 +271,7 @@ func (m *Machine) plugNetwork() {
 			return // off
 		}
 		seen = match[1]
+		m.closeSSH() // to the system before
 		// After a restart it is the one from before.
 		_ = m.monitor.do("device_del", map[string]any{"id": "nic0"}, nil)
 		err = m.monitor.do("device_add", map[string]any{
