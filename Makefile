@@ -55,9 +55,11 @@ test: build lint ## every test
 fuzz: ## each fuzz target for a minute
 	@scripts/fuzz 60s
 
-test-long: test ## the long forms of the tests as well: 1000 kills under load, fuzz targets for a minute each
+test-long: test ## the long forms of the tests as well: 1000 kills, ten power cuts, two whole images, fuzzing for a minute each
 	TUXWATCH_LONG=1 $(GO) test -race -timeout 120m ./scripts/e2e/... ./scripts/deb/...
 	TUXWATCH_KILLS=60 $(GO) test -race -timeout 60m ./firmware/outbox/...
+	TUXWATCH_LONG=1 $(GO) test -timeout 120m -p 1 $(BOOTED)
+	@scripts/bench/boot/run
 	@scripts/fuzz 60s
 
 deb: ## Debian packages of the Raspberry Pi, in build (another processor: make deb ARCH=amd64)
