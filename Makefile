@@ -49,7 +49,7 @@ test: build lint ## every test
 	$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -vE '^tuxwatch/scripts/(image|emulator)')
 	@scripts/test-tensorflow
 	@scripts/fuzz 10000x
-	@scripts/image/build
+	@scripts/image/build --if-missing
 	$(GO) test -timeout 40m -p 1 $(BOOTED)
 
 fuzz: ## each fuzz target for a minute

@@ -227,6 +227,25 @@ func slotFile(t *testing.T, file, name string) string {
 	return output(t, "", "debugfs", "-R", "cat "+name, at(file, slotA))
 }
 
+// A Pi has no clock of its own: its first start must not be before the image was
+// made.
+func TestTheClockStartsWithTheImage(t *testing.T) {
+	file := built(t)
+	said := output(t, "", "debugfs", "-R", "stat /usr/lib/clock-epoch", at(file, slotA))
+	match := regexp.MustCompile(`mtime: 0x([0-9a-f]+)`).FindStringSubmatch(said)
+	if match == nil {
+		t.Fatalf("no time of /usr/lib/clock-epoch: %s", said)
+	}
+	seconds, err := strconv.ParseInt(match[1], 16, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := strings.TrimSpace(output(t, "", "git", "log", "-1", "--format=%ct"))
+	if got := strconv.FormatInt(seconds, 10); got != want && os.Getenv("TUXWATCH_IMAGE") == "" {
+		t.Errorf("it is of %s, the commit of %s", got, want)
+	}
+}
+
 func TestNothingForbiddenInside(t *testing.T) {
 	file := built(t)
 	files := slotFiles(t, file)
