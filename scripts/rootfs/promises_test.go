@@ -25,7 +25,7 @@ func TestDaemon(t *testing.T) {
 		"User":                  "tuxwatch",
 		"SupplementaryGroups":   "i2c video gpio",
 		"DevicePolicy":          "closed",
-		"DeviceAllow":           "char-i2c rw char-gpiochip rw char-video4linux rw char-media rw char-dma_heap rw",
+		"DeviceAllow":           "char-89 rw char-81 rw char-gpiochip rw char-media rw char-dma_heap rw",
 		"ProtectSystem":         "strict",
 		"ReadWritePaths":        "",
 		"NoNewPrivileges":       "true",
