@@ -1,6 +1,6 @@
 // Package image_test holds the card image against what is promised of it. The
 // tests look at the image's own bytes; scripts/image/build makes it first, where
-// it is not there, or TUXWATCH_IMAGE names the folder of one.
+// it is not there, or TUXWATCH_IMAGE names one, with its other files beside it.
 package image_test
 
 import (
@@ -34,23 +34,22 @@ const (
 
 // image is the uncompressed image, built once for all tests.
 var image = sync.OnceValues(func() (string, error) {
-	dir := os.Getenv("TUXWATCH_IMAGE")
-	if dir == "" {
-		dir = "../../build"
-		for _, command := range [][]string{{"scripts/setup", "build", "deb", "image"}, {"scripts/image/build", "--if-missing"}} {
-			cmd := exec.Command(command[0], command[1:]...)
-			cmd.Dir, cmd.Stdout, cmd.Stderr = "../..", os.Stderr, os.Stderr
-			if err := cmd.Run(); err != nil {
-				return "", fmt.Errorf("%s: %w", strings.Join(command, " "), err)
-			}
+	if file := os.Getenv("TUXWATCH_IMAGE"); file != "" {
+		return filepath.Abs(file)
+	}
+	for _, command := range [][]string{{"scripts/setup", "build", "deb", "image"}, {"scripts/image/build", "--if-missing"}} {
+		cmd := exec.Command(command[0], command[1:]...)
+		cmd.Dir, cmd.Stdout, cmd.Stderr = "../..", os.Stderr, os.Stderr
+		if err := cmd.Run(); err != nil {
+			return "", fmt.Errorf("%s: %w", strings.Join(command, " "), err)
 		}
 	}
-	files, err := filepath.Glob(filepath.Join(dir, "tuxwatch-*-arm64.img"))
+	files, err := filepath.Glob("../../build/tuxwatch-*-arm64.img")
 	if err != nil {
 		return "", err
 	}
 	if len(files) != 1 {
-		return "", fmt.Errorf("in %s there is not one image tuxwatch-*-arm64.img but %d", dir, len(files))
+		return "", fmt.Errorf("in build there is not one image tuxwatch-*-arm64.img but %d", len(files))
 	}
 	return filepath.Abs(files[0])
 })
