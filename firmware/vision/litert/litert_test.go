@@ -262,11 +262,18 @@ func TestOpenCloseLeaks(t *testing.T) {
 		}
 	}
 	cycles(200) // until the allocator's pools have their size
-	before := residentKiB(t)
-	cycles(100)
-	if grown := residentKiB(t) - before; grown > 1024 { // 300 copies of the models alone would be 1200
-		t.Errorf("300 open/close cycles grew the process by %d KiB", grown)
+	// A leak is there each time; Go's heap and the allocator's pools grow once in
+	// a while.
+	var grown []int
+	for range 5 {
+		before := residentKiB(t)
+		cycles(100)
+		grown = append(grown, residentKiB(t)-before)
+		if grown[len(grown)-1] <= 1024 { // 300 copies of the models alone would be 1200
+			return
+		}
 	}
+	t.Errorf("each 300 open/close cycles made the process grow, by %v KiB", grown)
 }
 
 func residentKiB(t *testing.T) int {
