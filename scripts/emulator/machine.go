@@ -59,9 +59,10 @@ type Machine struct {
 	ended   chan struct{}  // closed when QEMU has
 	err     error          // why, once it has
 
-	mu      sync.Mutex
-	client  *ssh.Client
-	hostKey ssh.PublicKey
+	mu       sync.Mutex
+	forwards []string // beside ssh's
+	client   *ssh.Client
+	hostKey  ssh.PublicKey
 }
 
 // FindQEMU returns a qemu-system-aarch64 that is recent enough: the one on the
@@ -272,18 +273,43 @@ func (m *Machine) plugNetwork() {
 		}
 		seen = match[1]
 		m.closeSSH() // to the system before
-		// After a restart it is the one from before.
+		// After a restart it is the one from before. So is the network: its DHCP
+		// server would give another address, which no port leads to, if Linux
+		// chooses another of the drivers that fit the adapter, and with it another
+		// hardware address.
 		_ = m.monitor.do("device_del", map[string]any{"id": "nic0"}, nil)
-		err = m.monitor.do("device_add", map[string]any{
-			"driver": "usb-net", "id": "nic0", "netdev": "net0", "mac": "b8:27:eb:00:00:01",
-			// A port of the Pi's own: QEMU puts a hub in between otherwise, and that is
-			// what would be plugged in.
-			"bus": "usb-bus.0", "port": "1",
-		}, nil)
+		err = m.monitor.do("netdev_del", map[string]any{"id": "net0"}, nil)
+		if err == nil {
+			err = m.monitor.do("netdev_add", map[string]any{"type": "user", "id": "net0", "hostfwd": m.allForwards()}, nil)
+		}
+		if err == nil {
+			err = m.monitor.do("device_add", map[string]any{
+				"driver": "usb-net", "id": "nic0", "netdev": "net0", "mac": "b8:27:eb:00:00:01",
+				// A port of the Pi's own: QEMU puts a hub in between otherwise, and that is
+				// what would be plugged in.
+				"bus": "usb-bus.0", "port": "1",
+			}, nil)
+		}
 		if err != nil {
 			fmt.Fprintln(m.logs[1], "plugging the network adapter in:", err)
 		}
 	}
+}
+
+// allForwards are the ports of this machine that lead to the device, in QEMU's
+// words.
+func (m *Machine) allForwards() []map[string]string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var all []map[string]string
+	for _, f := range append([]string{forward(m.sshPort, 22)}, m.forwards...) {
+		all = append(all, map[string]string{"str": f})
+	}
+	return all
+}
+
+func forward(port, guestPort int) string {
+	return fmt.Sprintf("tcp:127.0.0.1:%d-:%d", port, guestPort)
 }
 
 func (m *Machine) openLog(name string) (*os.File, error) {
@@ -360,7 +386,7 @@ func (m *Machine) Forward(guestPort int) (int, error) {
 	}
 	var said string
 	err = m.monitor.do("human-monitor-command", map[string]any{
-		"command-line": fmt.Sprintf("hostfwd_add net0 tcp:127.0.0.1:%d-:%d", port, guestPort),
+		"command-line": "hostfwd_add net0 " + forward(port, guestPort),
 	}, &said)
 	if err == nil && strings.TrimSpace(said) != "" {
 		err = errors.New(strings.TrimSpace(said))
@@ -368,6 +394,9 @@ func (m *Machine) Forward(guestPort int) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("leading port %d to the device's port %d: %w", port, guestPort, err)
 	}
+	m.mu.Lock()
+	m.forwards = append(m.forwards, forward(port, guestPort))
+	m.mu.Unlock()
 	return port, nil
 }
 
