@@ -10,10 +10,7 @@ RUFFLAGS := --quiet --no-cache --config models/pyproject.toml
 LDFLAGS := -s -w -X tuxwatch/firmware/version.release=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 
-# What boots the image has the machine to itself, and more time.
-BOOTED := ./scripts/image/... ./scripts/emulator/...
-
-.PHONY: help build build-tensorflow run test test-long check lint fuzz deb image flash qemu bench model clean
+.PHONY: help build build-tensorflow run test test-device test-long check lint fuzz deb image flash qemu bench model clean
 
 help: ## what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,13 +41,19 @@ lint: ## formatting, vet, staticcheck, shellcheck, ruff, the model's Python test
 check: build lint ## linters and the quick tests, race detector on (two minutes)
 	$(GO) test -race -short ./...
 
-test: build lint ## every test
+test: build lint ## every test, but for those that boot the image (make test-device)
 	@scripts/setup deb image emulator
 	$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -vE '^tuxwatch/scripts/(image|emulator)')
 	@scripts/test-tensorflow
 	@scripts/fuzz 10000x
+	$(GO) test -race -short ./scripts/emulator/...
 	@scripts/image/build --if-missing
-	$(GO) test -timeout 40m -p 1 $(BOOTED)
+	$(GO) test -timeout 40m ./scripts/image/...
+
+test-device: build ## boots the image in the emulated Raspberry Pi, and goes through all that the device does (15 minutes)
+	@scripts/setup deb image emulator
+	@scripts/image/build --if-missing
+	$(GO) test -v -timeout 60m ./scripts/emulator/...
 
 fuzz: ## each fuzz target for a minute
 	@scripts/fuzz 60s
@@ -58,7 +61,7 @@ fuzz: ## each fuzz target for a minute
 test-long: test ## the long forms of the tests as well: 1000 kills, ten power cuts, two whole images, fuzzing for a minute each
 	TUXWATCH_LONG=1 $(GO) test -race -timeout 120m ./scripts/e2e/... ./scripts/deb/...
 	TUXWATCH_KILLS=60 $(GO) test -race -timeout 60m ./firmware/outbox/...
-	TUXWATCH_LONG=1 $(GO) test -timeout 120m -p 1 $(BOOTED)
+	TUXWATCH_LONG=1 $(GO) test -timeout 120m -p 1 ./scripts/image/... ./scripts/emulator/...
 	@scripts/bench/boot/run
 	@scripts/fuzz 60s
 
