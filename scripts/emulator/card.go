@@ -59,6 +59,9 @@ func NewCard(image, path string) (*Card, error) {
 // OpenCard opens a card that exists. What the device writes stays in the file.
 func OpenCard(path string) (*Card, error) {
 	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: truncate --size 2G makes a card, and make flash writes the image to it as a loop device (README.md)", err)
+	}
 	if err != nil {
 		return nil, err
 	}

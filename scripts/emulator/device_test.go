@@ -78,7 +78,7 @@ type pi struct {
 func newPi(t *testing.T) *pi {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("booting the image takes minutes; make test does it")
+		t.Skip("booting the image takes minutes; make test-device does it")
 	}
 	need := func(what string, err error) {
 		t.Helper()
