@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -20,7 +21,9 @@ import (
 // chain has.
 const maxSecretFile = 1 << 20
 
-// readSecret reads a file with a secret and warns when others may read it.
+// readSecret reads a file with a secret and warns when others may read it. systemd's
+// copies of credentials are nobody else's, whatever their mode says (systemd.exec(5),
+// LoadCredential=: the folder is the service's alone).
 func readSecret(path string, log *slog.Logger) (string, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -29,7 +32,9 @@ func readSecret(path string, log *slog.Logger) (string, error) {
 	if !info.Mode().IsRegular() || info.Size() > maxSecretFile {
 		return "", fmt.Errorf("%s is not a file with a secret", path)
 	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+	credentials := os.Getenv("CREDENTIALS_DIRECTORY")
+	systemds := credentials != "" && filepath.Dir(path) == filepath.Clean(credentials)
+	if mode := info.Mode().Perm(); mode&0o077 != 0 && !systemds {
 		log.Warn("Others may read a file with a secret; chmod it to 0600", "file", path, "mode", mode.String())
 	}
 	data, err := os.ReadFile(path)
