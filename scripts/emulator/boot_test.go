@@ -47,6 +47,7 @@ func TestDevice(t *testing.T) {
 	p.as("the network cut", (*pi).networkCut)
 	p.as("the watchdog", (*pi).watchdog)
 	p.as("the power cut", (*pi).powerCuts)
+	p.as("a damaged data partition", (*pi).damagedData)
 
 	p.PowerCut()
 	if after := partition(t, p.card.Path(), 2); after != slot {

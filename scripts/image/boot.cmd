@@ -1,12 +1,11 @@
 # U-Boot chooses the slot, and starts Linux from it. Compiled to boot.scr, which
-# U-Boot's standard boot finds on the card's first partition.
+# uboot.env starts from the card's first partition, as U-Boot's standard boot would.
 #
 # What is chosen is kept in /slots.env there (U-Boot's format of an environment,
 # 4096 bytes), with a copy in /slots.bak that is written before it, so that a
 # power cut in the middle of writing one leaves the other. fw_printenv and
-# fw_setenv read and write it from Linux. It is not U-Boot's own environment
-# (uboot.env): that would freeze the addresses, device tree and boot command of
-# one release and one board on the card.
+# fw_setenv read and write it from Linux. It is not U-Boot's own environment, which
+# has one copy, and is never written (uboot.env).
 #
 #   slot_order   slots in the order they are tried, "a b"
 #   slot_a_left  "good", or how often (1 to 9) a slot on trial may still be tried
@@ -81,7 +80,7 @@ for round in chosen anything; do
 					fi
 				fi
 				part uuid ${devtype} ${devnum}:${slot_part} slot_uuid
-				setenv bootargs "console=tty1 console=ttyS1,115200 root=PARTUUID=${slot_uuid} ro panic=10 loglevel=4 tuxwatch.slot=${slot} ${extraargs}"
+				setenv bootargs "console=tty1 console=ttyS1,115200 root=PARTUUID=${slot_uuid} ro panic=10 loglevel=4 lsm=lockdown,landlock,yama tuxwatch.slot=${slot} ${extraargs}"
 				echo "tuxwatch: starting slot ${slot} (${slot_left})"
 				if load ${devtype} ${devnum}:${slot_part} ${boot_kernel} /boot/Image.gz; then
 					setenv kernel_comp_size ${filesize}

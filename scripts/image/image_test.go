@@ -155,7 +155,7 @@ func TestLayout(t *testing.T) {
 	}
 	listing := output(t, "", "mdir", "-b", "-/", "-i", fmt.Sprintf("%s@@%d", file, fat), "::")
 	for _, name := range []string{"start.elf", "start4.elf", "fixup.dat", "fixup4.dat", "bootcode.bin", "config.txt", "u-boot.bin", "boot.scr",
-		"slots.env", "slots.bak", "bcm2837-rpi-3-b.dtb", "bcm2711-rpi-4-b.dtb", "tuxwatch/README.txt", "tuxwatch/examples/authorized_keys"} {
+		"uboot.env", "slots.env", "slots.bak", "bcm2837-rpi-3-b.dtb", "bcm2711-rpi-4-b.dtb", "tuxwatch/README.txt", "tuxwatch/examples/authorized_keys"} {
 		if !strings.Contains(listing, "::/"+name+"\n") {
 			t.Errorf("the boot partition has no %s", name)
 		}
@@ -177,42 +177,33 @@ const (
 	symlink  = 0o120000
 )
 
-// slotFiles lists slot A, by e2fsprogs: a level of folders each time.
+// root takes slot A's compressed root file system out of the image.
+func root(t *testing.T, file string) string {
+	t.Helper()
+	to := filepath.Join(t.TempDir(), "root.squashfs")
+	output(t, "", "debugfs", "-R", "dump /root.squashfs "+to, at(file, slotA))
+	return to
+}
+
+// slotFiles lists the root of slot A.
 func slotFiles(t *testing.T, file string) []entry {
 	t.Helper()
 	var all []entry
-	for level := []string{""}; len(level) > 0; {
-		var commands strings.Builder
-		for _, dir := range level {
-			fmt.Fprintf(&commands, "ls -p \"%s/\"\n", dir)
+	// -rwxr-xr-x 0/0  68536 2026-11-23 00:51 squashfs-root/usr/bin/cat
+	line := regexp.MustCompile(`^([-dlcbps])(\S{9}) (\d+)/(\d+)\s+(\d+) \S+ \S+ squashfs-root(/.*?)( -> .*)?$`)
+	for _, l := range strings.Split(strings.TrimSpace(output(t, "", "unsquashfs", "-lln", root(t, file))), "\n") {
+		m := line.FindStringSubmatch(l)
+		if m == nil {
+			if !strings.HasSuffix(l, " squashfs-root") {
+				t.Fatalf("unsquashfs: %q", l)
+			}
+			continue
 		}
-		script := filepath.Join(t.TempDir(), "commands")
-		if err := os.WriteFile(script, []byte(commands.String()), 0o600); err != nil {
-			t.Fatal(err)
+		size, err := strconv.ParseInt(m[5], 10, 64)
+		if err != nil {
+			t.Fatalf("unsquashfs: %q: %v", l, err)
 		}
-		var next []string
-		dir := ""
-		for _, line := range strings.Split(output(t, "", "debugfs", "-f", script, at(file, slotA)), "\n") {
-			if rest, ok := strings.CutPrefix(line, "debugfs: ls -p \""); ok {
-				dir = strings.TrimSuffix(rest, "/\"")
-				continue
-			}
-			c := strings.Split(line, "/")
-			if len(c) < 7 || c[5] == "." || c[5] == ".." {
-				continue
-			}
-			mode, err := strconv.ParseUint(c[2], 8, 32)
-			if err != nil {
-				t.Fatalf("debugfs: %q: %v", line, err)
-			}
-			size, _ := strconv.ParseInt(c[6], 10, 64) // folders have none
-			e := entry{dir + "/" + c[5], mode, c[3], c[4], size}
-			all = append(all, e)
-			if mode&kindMask == folder {
-				next = append(next, e.path)
-			}
-		}
-		level = next
+		all = append(all, entry{m[6], mode(t, m[1], m[2]), m[3], m[4], size})
 	}
 	if len(all) < 1000 {
 		t.Fatalf("slot A has only %d files", len(all))
@@ -220,25 +211,46 @@ func slotFiles(t *testing.T, file string) []entry {
 	return all
 }
 
-// slotFile is the content of a file of slot A.
+// mode is st_mode of what ls -l shows.
+func mode(t *testing.T, kind, letters string) uint64 {
+	t.Helper()
+	m, known := map[string]uint64{"-": regular, "d": folder, "l": symlink}[kind]
+	if !known {
+		t.Fatalf("a file of the kind %q", kind)
+	}
+	for i, letter := range letters {
+		bit := uint64(1) << (8 - i)
+		special := uint64(0o1000) << (2 - i/3)
+		switch letter {
+		case '-':
+		case 's', 't':
+			m |= bit | special
+		case 'S', 'T':
+			m |= special
+		default:
+			m |= bit
+		}
+	}
+	return m
+}
+
+// slotFile is the content of a file in the root of slot A.
 func slotFile(t *testing.T, file, name string) string {
 	t.Helper()
-	return output(t, "", "debugfs", "-R", "cat "+name, at(file, slotA))
+	return output(t, "", "unsquashfs", "-cat", root(t, file), strings.TrimPrefix(name, "/"))
 }
 
 // A Pi has no clock of its own: its first start must not be before the image was
 // made.
 func TestTheClockStartsWithTheImage(t *testing.T) {
 	file := built(t)
-	said := output(t, "", "debugfs", "-R", "stat /usr/lib/clock-epoch", at(file, slotA))
-	match := regexp.MustCompile(`mtime: 0x([0-9a-f]+)`).FindStringSubmatch(said)
-	if match == nil {
-		t.Fatalf("no time of /usr/lib/clock-epoch: %s", said)
-	}
-	seconds, err := strconv.ParseInt(match[1], 16, 64)
+	to := filepath.Join(t.TempDir(), "root")
+	output(t, "", "unsquashfs", "-quiet", "-no-progress", "-dest", to, root(t, file), "usr/lib/clock-epoch")
+	info, err := os.Stat(filepath.Join(to, "usr/lib/clock-epoch"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	seconds := info.ModTime().Unix()
 	want := strings.TrimSpace(output(t, "", "git", "log", "-1", "--format=%ct"))
 	if got := strconv.FormatInt(seconds, 10); got != want && os.Getenv("TUXWATCH_IMAGE") == "" {
 		t.Errorf("it is of %s, the commit of %s", got, want)
@@ -291,15 +303,23 @@ func TestNothingForbiddenInside(t *testing.T) {
 		return slices.ContainsFunc(files, func(e entry) bool { return e.path == name })
 	}
 	for _, name := range []string{"/usr/bin/tuxwatchd", "/usr/lib/tuxwatch/libLiteRt.so", "/usr/share/tuxwatch/models/penguin/model.tflite",
-		"/usr/share/tuxwatch/licences.txt.gz", "/boot/Image.gz", "/boot/initrd.img", "/boot/dtb/broadcom/bcm2837-rpi-3-b.dtb", "/data", "/boot/firmware",
+		"/usr/share/tuxwatch/licences.txt.gz", "/data", "/boot/firmware",
 		"/usr/lib/firmware/regulatory.db", "/usr/lib/firmware/brcm/brcmfmac43455-sdio.raspberrypi,4-model-b.txt", "/etc/ssl/certs/ca-certificates.crt"} {
 		if !has(name) {
 			t.Errorf("there is no %s", name)
 		}
 	}
 	for _, module := range []string{"vivid", "uvcvideo", "i2c-bcm2835", "bcm2835_wdt", "brcmfmac", "lan78xx", "smsc95xx", "genet", "ext4", "vfat"} {
-		if !slices.ContainsFunc(files, func(e entry) bool { return path.Base(e.path) == module+".ko.xz" }) {
+		if !slices.ContainsFunc(files, func(e entry) bool { return path.Base(e.path) == module+".ko" }) {
 			t.Errorf("the kernel module %s is missing", module)
+		}
+	}
+
+	// What U-Boot loads is beside the root, where it can read it.
+	beside := output(t, "", "debugfs", "-R", "ls -p /boot", at(file, slotA))
+	for _, name := range []string{"Image.gz", "initrd.img", "dtb"} {
+		if !strings.Contains(beside, "/"+name+"/") {
+			t.Errorf("there is no /boot/%s in the slot: %s", name, beside)
 		}
 	}
 
@@ -338,8 +358,8 @@ func TestNothingForbiddenInside(t *testing.T) {
 		t.Errorf("the image has the machine id %q, the same on every device", id)
 	}
 
-	etc := t.TempDir()
-	output(t, "", "debugfs", "-R", "rdump /etc "+etc, at(file, slotA))
+	etc := filepath.Join(t.TempDir(), "root")
+	output(t, "", "unsquashfs", "-quiet", "-no-progress", "-dest", etc, root(t, file), "etc")
 	if err := filepath.WalkDir(etc, func(name string, d os.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err

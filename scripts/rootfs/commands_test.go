@@ -34,37 +34,6 @@ func command(t *testing.T, name, root string, steps int) {
 	}
 }
 
-// The original configuration comes back where it is empty, wherever the power
-// went the time before.
-func TestDefaults(t *testing.T) {
-	const name = "tuxwatch-defaults.service"
-	original := read(t, "etc/tuxwatch/tuxwatch.yaml")
-	for cut := range 4 {
-		root := t.TempDir()
-		write(t, filepath.Join(root, "usr/share/tuxwatch/tuxwatch.yaml"), original)
-		file := filepath.Join(root, "etc/tuxwatch/tuxwatch.yaml")
-		write(t, file, "")
-		command(t, name, root, cut)
-		// Whole or empty: what ConditionFileNotEmpty goes by.
-		if data, err := os.ReadFile(file); err != nil || len(data) > 0 && string(data) != original {
-			t.Errorf("after %d steps there is half a file (%v)", cut, err)
-		}
-		command(t, name, root, -1)
-		entries, err := os.ReadDir(filepath.Join(root, "etc/tuxwatch"))
-		if err != nil || len(entries) != 1 {
-			t.Errorf("there is more than the file: %v %v", entries, err)
-		}
-		data, err := os.ReadFile(file)
-		if info, statErr := os.Stat(file); err != nil || statErr != nil || string(data) != original || info.Mode() != 0o644 {
-			t.Errorf("after %d steps and a new start: %v %v", cut, info, err)
-		}
-	}
-	u := unit(t, name)
-	u.is(t, "ConditionFileNotEmpty", "!/etc/tuxwatch/tuxwatch.yaml")
-	u.has(t, "Before", "tuxwatch-provision.service", "tuxwatchd.service")
-	u.has(t, "After", "systemd-tmpfiles-setup.service")
-}
-
 // The host key of ssh is whole or not there, wherever the power goes.
 func TestHostKey(t *testing.T) {
 	needs(t, "ssh-keygen")
@@ -104,11 +73,6 @@ func TestUsersAndFolders(t *testing.T) {
 	}
 	root := t.TempDir()
 	write(t, filepath.Join(root, "etc/hosts"), read(t, "etc/hosts"))
-	original := read(t, "etc/tuxwatch/tuxwatch.yaml")
-	write(t, filepath.Join(root, "usr/share/tuxwatch/tuxwatch.yaml"), original)
-	if err := os.Mkdir(filepath.Join(root, "etc/tuxwatch"), 0o755); err != nil {
-		t.Fatal(err)
-	}
 	for _, folder := range []string{"usr/lib/sysusers.d", "usr/lib/tmpfiles.d"} {
 		files, err := filepath.Glob(filepath.Join(rootfs, folder, "*.conf"))
 		if err != nil || len(files) == 0 {
@@ -127,24 +91,12 @@ func TestUsersAndFolders(t *testing.T) {
 			t.Fatalf("%v: %v: %s", args, err, out)
 		}
 	}
-	// The configuration is put where there is none, and else left alone.
-	settings := filepath.Join(root, "etc/tuxwatch/tuxwatch.yaml")
-	if data, err := os.ReadFile(settings); err != nil || string(data) != original {
-		t.Errorf("there is no configuration, or another: %v", err)
-	}
-	write(t, settings, "log: {level: debug}\n")
-	if out, err := exec.Command("systemd-tmpfiles", "--root="+root, "--create").CombinedOutput(); err != nil {
-		t.Fatalf("again: %v: %s", err, out)
-	}
 	file := func(name string) string {
 		data, err := os.ReadFile(filepath.Join(root, name))
 		if err != nil {
 			t.Error(err)
 		}
 		return string(data)
-	}
-	if got := file("etc/tuxwatch/tuxwatch.yaml"); got != "log: {level: debug}\n" {
-		t.Errorf("the configuration was replaced by %q", got)
 	}
 	for name, line := range map[string]string{
 		"etc/passwd": `tux:x:1000:1000:tuxwatch operator:/home/tux:/bin/bash`,

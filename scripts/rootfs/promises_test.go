@@ -16,7 +16,7 @@ import (
 func TestDaemon(t *testing.T) {
 	u := unit(t, "tuxwatchd.service")
 	for name, want := range map[string]string{
-		"After":                 "network.target time-set.target",
+		"After":                 "",
 		"Wants":                 "",
 		"Requires":              "",
 		"Type":                  "notify",
@@ -36,10 +36,27 @@ func TestDaemon(t *testing.T) {
 	} {
 		u.is(t, name, want)
 	}
+	// What it comes after: with a package, the network, to say goodbye at the end; on
+	// the image what it needs to start, and nothing that waits for the basic system.
+	unit(t, "tuxwatchd.service.d/10-order.conf").is(t, "After", "network.target time-set.target")
+	if target, err := os.Readlink(filepath.Join(rootfs, "etc/systemd/system/tuxwatchd.service.d/10-order.conf")); err != nil || target != "/dev/null" {
+		t.Errorf("10-order.conf is in effect on the image: %s %v", target, err)
+	}
 	image := unit(t, "tuxwatchd.service.d/10-image.conf")
-	image.is(t, "RestartSteps", "5")
-	image.is(t, "RestartMaxDelaySec", "60")
+	image.is(t, "DefaultDependencies", "no")
+	image.is(t, "After", "local-fs.target wpa_supplicant@wlan0.service")
+	image.is(t, "Conflicts", "shutdown.target")
+	image.is(t, "Before", "shutdown.target")
 	image.is(t, "RuntimeDirectoryPreserve", "yes")
+	newer := unit(t, "tuxwatchd.service.d/20-image-257.conf")
+	newer.is(t, "RestartSteps", "5")
+	newer.is(t, "RestartMaxDelaySec", "60")
+	newer.is(t, "PrivateTmp", "disconnected")
+	for _, name := range []string{"ethernet", "wifi"} {
+		if file := read(t, "usr/lib/systemd/network/80-tuxwatch-"+name+".network"); !strings.Contains(file, "\nKeepConfiguration=dynamic-on-stop\n") {
+			t.Errorf("the addresses of 80-tuxwatch-%s.network go with networkd, before the daemon has said goodbye", name)
+		}
+	}
 }
 
 // What is on the card is applied before everything that reads it, after the
@@ -48,10 +65,10 @@ func TestDaemon(t *testing.T) {
 func TestProvision(t *testing.T) {
 	u := unit(t, "tuxwatch-provision.service")
 	u.has(t, "Before", "tuxwatchd.service", "ssh.service", "ssh.socket", "systemd-networkd.service", "network-pre.target", "wpa_supplicant@wlan0.service")
-	u.has(t, "After", "local-fs.target", "time-set.target")
+	u.has(t, "After", "local-fs.target")
 	u.is(t, "ConditionPathIsMountPoint", "/boot/firmware")
 	u.is(t, "Type", "oneshot")
-	u.is(t, "ExecStart", "/usr/bin/tuxwatch provision")
+	u.is(t, "ExecStart", "/usr/bin/tuxwatchd --apply-card /boot/firmware")
 	u.is(t, "StateDirectory", filepath.Base(provision.StateDir))
 	for _, never := range []string{"Requires", "RequiresMountsFor", "FailureAction", "OnFailure"} {
 		u.is(t, never, "")
@@ -169,7 +186,7 @@ func TestSSH(t *testing.T) {
 		t.Errorf("there is no user %s", provision.LoginUser)
 	}
 	// What Debian starts beside it.
-	for _, file := range []string{"etc/systemd/system-generators/systemd-ssh-generator", "etc/systemd/system/sshd-keygen.service"} {
+	for _, file := range []string{"etc/systemd/system/sshd-keygen.service"} {
 		if target, err := os.Readlink(filepath.Join(rootfs, file)); err != nil || target != "/dev/null" {
 			t.Errorf("%s is not masked: %v %v", file, target, err)
 		}

@@ -600,6 +600,7 @@ func TestCommandLine(t *testing.T) {
 	}{
 		{"--version", 0, "tuxwatchd ", ""},
 		{"--help", 0, "", "Usage: tuxwatchd"},
+		{"--apply-card " + good + "x", 2, "", "--apply-card: opening the card"},
 		{"--check --config " + good, 0, good + ": valid", ""},
 		{"--check --config " + bad, 3, "", bad + ":1:14: log.level"},
 		{"--check --config " + bad + "x", 1, "", "no such file"},

@@ -17,8 +17,11 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"tuxwatch/firmware/config"
 	"tuxwatch/firmware/modules"
+	"tuxwatch/firmware/provision"
 	"tuxwatch/firmware/version"
 )
 
@@ -48,6 +51,7 @@ type options struct {
 	state          string
 	logLevel       string
 	check, version bool
+	card           string // where the FAT partition is, to apply what is on it
 }
 
 func parseFlags(args []string, stderr io.Writer) (options, error) {
@@ -68,6 +72,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	f.StringVar(&o.state, "state", "", "`DIR` for what must survive a restart (default $STATE_DIRECTORY or "+defaultState+")")
 	f.StringVar(&o.logLevel, "log-level", "", "`LEVEL` below which nothing is logged: "+strings.Join(config.LogLevels, ", ")+" (wins over the file's log.level)")
 	f.BoolVar(&o.check, "check", false, "check the configuration and end: 0 valid, 3 invalid")
+	f.StringVar(&o.card, "apply-card", "", "apply the settings on the card's FAT partition, mounted at `DIR`, as root, and end")
 	f.BoolVar(&o.version, "version", false, "print the version and end")
 	if err := f.Parse(args); err != nil {
 		return o, err
@@ -113,6 +118,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitDone
 	case o.check:
 		return check(o, stdout, stderr)
+	case o.card != "":
+		return applyCard(ctx, o.card, stdout, stderr)
 	}
 	level := new(slog.LevelVar)
 	d := &daemon{options: o, level: level, log: newLogger(level, stderr)}
@@ -120,6 +127,24 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		d.log.Error("the daemon ends", "error", err)
 		return exitFailed
 	}
+	return exitDone
+}
+
+// applyCard does what "tuxwatch provision" does, whatever is in the files.
+func applyCard(ctx context.Context, card string, stdout, stderr io.Writer) int {
+	report, err := provision.Run(ctx, provision.Options{
+		Card: card, Root: "/", Kinds: modules.Kinds(nil),
+		SetHostname: func(name string) error { return unix.Sethostname([]byte(name)) },
+	})
+	switch {
+	case report == nil: // a folder could not be opened
+		fmt.Fprintf(stderr, "tuxwatchd: --apply-card: %v\n", err)
+		return exitUsage
+	case err != nil:
+		fmt.Fprintf(stderr, "tuxwatchd: --apply-card: %v\n", err)
+		return exitFailed
+	}
+	fmt.Fprintln(stdout, strings.TrimSpace(report.Text()))
 	return exitDone
 }
 

@@ -1,0 +1,98 @@
+package emulator_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"tuxwatch/scripts/emulator"
+)
+
+// damagedData starts the device from a card whose data partition has lost what
+// file systems begin with, and then from one that has lost all of it. The device
+// comes up each time and says what became of it.
+func (p *pi) damagedData() {
+	const settings = "/etc/tuxwatch/tuxwatch.yaml"
+	original := func() {
+		p.Helper()
+		if _, err := p.try("cmp " + settings + " /usr/share/tuxwatch/tuxwatch.yaml"); err != nil {
+			p.Errorf("the original configuration did not come back: %v", err)
+		}
+	}
+	notes := func(want string) {
+		p.Helper()
+		if said := p.sh("cat /run/tuxwatch/boot-notes"); !strings.Contains(said, want) {
+			p.Errorf("the notes of the boot lack %q:\n%s", want, said)
+		}
+	}
+	// Needed once nothing is left on the data partition.
+	p.put("authorized_keys", string(emulator.AuthorizedKey(p.key)))
+	p.switchOn(emulator.Options{})
+	p.ready()
+	before := p.identity()
+	// The way of somebody to have the original configuration again.
+	p.sh("sudo truncate --size 0 " + settings + " && sudo sync")
+
+	// The superblock and the descriptors behind it; there are copies of both.
+	p.PowerCut()
+	offset, size := p.data()
+	p.overwrite(offset, bytes.Repeat([]byte{0xff}, 8192))
+	p.switchOn(emulator.Options{})
+	p.ready()
+	notes("was damaged; repaired by e2fsck -y")
+	if after := p.identity(); after != before {
+		p.Errorf("the device has another identity after the repair:\n%s\nbefore:\n%s", after, before)
+	}
+	original()
+
+	p.PowerCut()
+	file, err := os.OpenFile(p.card.Path(), os.O_WRONLY, 0)
+	if err != nil {
+		p.Fatal(err)
+	}
+	err = unix.Fallocate(int(file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, offset, size)
+	if closeErr := file.Close(); err != nil || closeErr != nil {
+		p.Fatalf("%v, %v", err, closeErr)
+	}
+	p.switchOn(emulator.Options{})
+	p.ready() // with the key on the FAT partition
+	notes("it was made anew")
+	original()
+	if after := p.identity(); after == before {
+		p.Errorf("the device has its identity from a partition that was wiped: %s", after)
+	}
+	p.dataHasGrown()
+	p.bootsClean()
+}
+
+// data is where the card's data partition is, in bytes.
+func (p *pi) data() (offset, size int64) {
+	p.Helper()
+	file, err := os.Open(p.card.Path())
+	if err != nil {
+		p.Fatal(err)
+	}
+	defer file.Close()
+	var sector [512]byte
+	if _, err := file.ReadAt(sector[:], 0); err != nil {
+		p.Fatal(err)
+	}
+	entry := sector[446+3*16:]
+	return int64(binary.LittleEndian.Uint32(entry[8:])) * 512, int64(binary.LittleEndian.Uint32(entry[12:])) * 512
+}
+
+// overwrite writes to the card of a device that is off.
+func (p *pi) overwrite(offset int64, content []byte) {
+	p.Helper()
+	file, err := os.OpenFile(p.card.Path(), os.O_WRONLY, 0)
+	if err != nil {
+		p.Fatal(err)
+	}
+	_, err = file.WriteAt(content, offset)
+	if closeErr := file.Close(); err != nil || closeErr != nil {
+		p.Fatalf("%v, %v", err, closeErr)
+	}
+}
