@@ -41,7 +41,7 @@ lint: ## formatting, vet, staticcheck, shellcheck, ruff, the model's Python test
 check: build lint ## linters and the quick tests, race detector on (two minutes)
 	$(GO) test -race -short ./...
 
-test: build lint ## every test, but for those that boot the image (make test-device)
+test: build lint ## every test, booting the card image included (half an hour)
 	@scripts/setup deb image emulator
 	$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -vE '^tuxwatch/scripts/(image|emulator)')
 	@scripts/test-tensorflow
@@ -49,6 +49,7 @@ test: build lint ## every test, but for those that boot the image (make test-dev
 	$(GO) test -race -short ./scripts/emulator/...
 	@scripts/image/build --if-missing
 	$(GO) test -timeout 40m ./scripts/image/...
+	$(GO) test -v -timeout 60m -run '^TestDevice$$' ./scripts/emulator
 
 test-device: build ## boots the image in the emulated Raspberry Pi, and goes through all that the device does (15 minutes)
 	@scripts/setup deb image emulator

@@ -126,7 +126,14 @@ func connackError(code byte, err error, l login) error {
 func (c *Connection) State() State {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.state
+	state := c.state
+	if !state.Since.IsZero() {
+		// By how long it is, and not by what the clock said then, which may have been
+		// set since.
+		now := c.now()
+		state.Since = now.Add(-now.Sub(state.Since))
+	}
+	return state
 }
 
 func (c *Connection) update(change func(*State)) {

@@ -149,6 +149,28 @@ func (p *pi) tookSettings() {
 	if s.Config.Source != "file" || len(s.Config.Problems) > 0 {
 		p.Errorf("the configuration in effect: %+v", s.Config)
 	}
+	p.agesAreTrue(s)
+}
+
+// agesAreTrue checks that nothing is older than the start, though the clock was set
+// after it: by the emulator, as NTP would.
+func (p *pi) agesAreTrue(s status) {
+	p.Helper()
+	var uptime float64
+	if _, err := fmt.Sscan(p.sh("cat /proc/uptime"), &uptime); err != nil {
+		p.fatal("%v", err)
+	}
+	// The device's clock is this machine's by now, to a second or two.
+	most := time.Duration(uptime*float64(time.Second)) + 5*time.Second
+	ages := map[string]time.Time{"the hub's connection": s.Hub.Since}
+	for _, m := range s.Edge.Modules {
+		ages[m.ID] = m.Since
+	}
+	for what, since := range ages {
+		if age := time.Since(since); age > most || age < -5*time.Second {
+			p.Errorf("%s is %v old; the device was started %v ago", what, age, most)
+		}
+	}
 }
 
 func (p *pi) sshForKeys() {

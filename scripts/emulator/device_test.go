@@ -305,6 +305,7 @@ type status struct {
 			State    string
 			Healthy  bool
 			Cause    string
+			Since    time.Time
 			Restarts int
 			Counters map[string]int64
 		}
@@ -314,7 +315,10 @@ type status struct {
 		Damaged              int
 		Fault                string
 	}
-	Hub struct{ Status string }
+	Hub struct {
+		Status string
+		Since  time.Time
+	}
 }
 
 func (p *pi) status() (s status, err error) {
