@@ -18,8 +18,8 @@ func (p *pi) damagedData() {
 	const settings = "/etc/tuxwatch/tuxwatch.yaml"
 	original := func() {
 		p.Helper()
-		if _, err := p.try("cmp " + settings + " /usr/share/tuxwatch/tuxwatch.yaml"); err != nil {
-			p.Errorf("the original configuration did not come back: %v", err)
+		if is, want := p.sh("sha256sum <"+settings), p.sh("sha256sum </usr/share/tuxwatch/tuxwatch.yaml"); is != want {
+			p.Errorf("the original configuration did not come back: %s", p.sh("head -n 5 "+settings))
 		}
 	}
 	notes := func(want string) {
@@ -28,6 +28,7 @@ func (p *pi) damagedData() {
 			p.Errorf("the notes of the boot lack %q:\n%s", want, said)
 		}
 	}
+	p.PowerCut()
 	// Needed once nothing is left on the data partition.
 	p.put("authorized_keys", string(emulator.AuthorizedKey(p.key)))
 	p.switchOn(emulator.Options{})

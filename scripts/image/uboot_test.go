@@ -202,6 +202,10 @@ func says(t *testing.T, want []string, name string, args ...string) {
 			from += i + len(want[0])
 			want = want[1:]
 		}
+		// A serial line that chatters would stop the start for good.
+		if bytes.Contains(console, []byte("Hit any key")) {
+			t.Fatalf("U-Boot waits for a key:\n%s", console)
+		}
 		if err != nil && len(want) > 0 {
 			t.Fatalf("the console ended without %q: %v\n%s\n%s", want[0], err, stderr.String(), console)
 		}
