@@ -17,7 +17,7 @@ from .sources import TEST_FOLD
 CELL = 300
 PHOTOGRAPHS = "real photographs without a penguin"
 BIRDS, OBJECTS, EMPTY = "bird on an empty desk", "object on an empty desk", "empty desk or room"
-_EASY = {"rendered": 0.0, "clutter": 0.0, "harsh": 0.6, "partly": 0.0}
+_EASY = {"rendered": 0.0, "clutter": 0.0, "harsh": 0.6, "partly": 0.0, "dyed": 0.0}
 
 
 @dataclass
@@ -75,7 +75,7 @@ def cells(fold: str = TEST_FOLD, count: int = CELL) -> dict[str, dataset.Batch]:
     rows: dict[str, scenes.Recipe] = {}
     for low, high in ((0.5, 0.95), (0.3, 0.5), (0.2, 0.3), (0.12, 0.2)):
         rows[f"penguin, {low:.0%}-{high:.0%} of the height"] = scenes.Recipe("penguin", (low, high), **_EASY)
-    crowd = {"rendered": 0.0, "clutter": 1.0}
+    crowd = {"rendered": 0.0, "clutter": 1.0, "dyed": 0.0}
     rows["penguin among clutter, 20%-95%"] = scenes.Recipe("penguin", (0.2, 0.95), **crowd)
     rows[BIRDS] = scenes.Recipe("bird", (0.2, 0.95), desk=1.0, **_EASY)
     rows[OBJECTS] = scenes.Recipe("object", (0.2, 0.95), desk=1.0, **_EASY)

@@ -168,8 +168,8 @@ def _scarf(rng: np.random.Generator, y: float, r: float) -> list[Part]:
 def penguin(rng: np.random.Generator) -> list[Part]:
     """A sitting or standing toy penguin; proportions, colours and pose vary."""
     back = _pick(rng, _BLACKS)
-    if rng.random() < 0.12:
-        back = (rng.uniform(0.1, 0.4), rng.uniform(0.1, 0.35), rng.uniform(0.15, 0.6))
+    if rng.random() < 0.25:
+        back = (rng.uniform(0.03, 0.45), rng.uniform(0.03, 0.45), rng.uniform(0.05, 0.6))
     belly, orange = _pick(rng, _WHITES), _pick(rng, _YELLOWS)
     sitting = rng.random() < 0.6
     slim = rng.random() < 0.25
@@ -289,13 +289,15 @@ def _beast(rng: np.random.Generator) -> list[Part]:
     return parts
 
 
-def _bird(rng: np.random.Generator) -> list[Part]:
-    """Crow, duck, gull, chick, owl, parrot: a bird that is no penguin."""
-    kind = _pick(rng, ("crow", "duck", "gull", "chick", "owl", "parrot"))
+def bird(rng: np.random.Generator) -> list[Part]:
+    """Crow, magpie, duck, gull, chick, owl, parrot, pigeon: a bird that is no penguin."""
+    kind = _pick(rng, ("crow", "magpie", "duck", "gull", "chick", "owl", "parrot", "pigeon"))
     black, white, yellow = _pick(rng, _BLACKS), _pick(rng, _WHITES), _pick(rng, _YELLOWS)
     bright = (rng.uniform(0, 1), rng.uniform(0.1, 1), rng.uniform(0, 1))
     body, head_c, bill_c, leg_c = {
         "crow": (black, black, (0.1, 0.1, 0.1), (0.15, 0.12, 0.12)),
+        "magpie": (black, black, (0.1, 0.1, 0.1), (0.15, 0.12, 0.12)),
+        "pigeon": ((0.5, 0.52, 0.56), (0.32, 0.36, 0.42), (0.3, 0.28, 0.28), (0.7, 0.35, 0.3)),
         "duck": (
             _pick(rng, (white, (0.5, 0.4, 0.3), yellow)),
             _pick(rng, (white, (0.05, 0.35, 0.15), yellow)),
@@ -307,11 +309,13 @@ def _bird(rng: np.random.Generator) -> list[Part]:
         "owl": ((0.45, 0.32, 0.2), (0.5, 0.36, 0.24), (0.3, 0.25, 0.2), (0.5, 0.4, 0.2)),
         "parrot": (bright, bright, (0.2, 0.2, 0.2), (0.4, 0.4, 0.4)),
     }[kind]  # fmt: skip
-    lying = kind in ("crow", "duck", "gull") and rng.random() < 0.75
+    lying = kind in ("crow", "magpie", "duck", "gull", "pigeon") and rng.random() < 0.75
     head = rng.uniform(0.26, 0.4)
     if lying:  # body along z: seen from the side after turning
         parts = [
             Part((0, 0, 0), (0.5, 0.45, 0.85), plain(body), (-rng.uniform(5, 25), 0, 0)),
+            # a magpie's white flank and belly
+            *([Part((0, -0.12, 0.1), (0.52, 0.38, 0.6), plain(white))] if kind == "magpie" else []),
             Part((0, -0.02, -0.95), (0.28, 0.12, 0.4), plain(body if kind != "gull" else black)),
             Part((0, 0.55, 0.7), (head, head, head), plain(head_c)),
         ]
@@ -410,4 +414,4 @@ def _thing(rng: np.random.Generator) -> list[Part]:
 def other(rng: np.random.Generator) -> list[Part]:
     """A figure that is no penguin."""
     kind = rng.choice(5, p=[0.28, 0.25, 0.17, 0.08, 0.22])
-    return (_beast, _bird, _person, _snowman, _thing)[kind](rng)
+    return (_beast, bird, _person, _snowman, _thing)[kind](rng)

@@ -18,6 +18,7 @@ from .sources import Source, digest
 
 CUTOUT_SIDE = 320
 SCENE_SIDE = 800
+SCENE_LEAST = 90
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 _EMOJI_SIDE = 136
 _EMOJI_POINTS = 109  # the one size that Noto Color Emoji has bitmaps for
@@ -120,7 +121,7 @@ def scene(picture: Image.Image) -> Image.Image | None:
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture)
     picture = picture.convert("RGB")
-    if min(picture.size) < 120:
+    if min(picture.size) < SCENE_LEAST:
         return None
     picture.thumbnail((SCENE_SIDE, SCENE_SIDE), Image.Resampling.BILINEAR, reducing_gap=3.0)
     return picture

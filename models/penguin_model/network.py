@@ -18,7 +18,8 @@ from keras import layers
 from . import torch_pickle
 
 SIZE = 224
-CUT = 10  # the last block of the lower half; its output is 14×14×112
+CUT = 7  # the last block of the lower half
+FEATURES = (14, 14, 80)  # shape of its output
 EMBEDDING = 1280
 LABELS = ("noPenguin", "penguin")
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -72,7 +73,7 @@ def lower() -> keras.Model:
 
 def upper(dropout: float, seed: int) -> keras.Model:
     """Output of block ``CUT`` to logits and embedding. BatchNorm keeps its pretrained statistics."""
-    features = keras.Input((14, 14, 112), name="features")
+    features = keras.Input(FEATURES, name="features")
     x = features
     for i in range(CUT + 1, len(_blocks())):
         x = _block(x, i)

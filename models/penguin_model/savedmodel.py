@@ -1,10 +1,10 @@
 """The released model as a TensorFlow SavedModel, without training it again.
 
 Training keeps what it learned as half-precision numbers in
-``models/weights/penguin.npz``. With the pretrained weights of the lower half,
-which are in the installed package, they make the floating-point model that the
-released 8-bit file was converted from (but for the rounding, 1 in 2048), in
-seconds. Command line: ``python -m penguin_model.savedmodel [--out FOLDER]``.
+``models/weights/penguin.npz``, and goes on with those rounded ones. With the
+pretrained weights of the lower half, which are in the installed package, they
+make the floating-point model that the released 8-bit file was converted from,
+in seconds. Command line: ``python -m penguin_model.savedmodel [--out FOLDER]``.
 """
 
 import argparse
@@ -52,6 +52,12 @@ class WeightsError(Exception):
 def _learned(layers) -> list:
     """The layers whose weights training changes: batch normalisation keeps its pretrained ones."""
     return [layer for layer in layers if layer.weights and not hasattr(layer, "moving_mean")]
+
+
+def rounded(top) -> None:
+    """Round what was trained to the half precision in which it is kept."""
+    for layer in _learned(top.layers):
+        layer.set_weights([value.astype(np.float16).astype(np.float32) for value in layer.get_weights()])
 
 
 def keep(top, temperature: float, tflite: Path = RELEASED, path: Path = WEIGHTS) -> None:

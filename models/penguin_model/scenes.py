@@ -6,9 +6,10 @@ classes get the same backgrounds, the same clutter and the same camera; what
 differs is only whether one of the things is a penguin.
 """
 
+import colorsys
 import io
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -46,16 +47,17 @@ class Recipe:
     """How scenes are drawn. The defaults train; evaluation fixes some of them."""
 
     kind: str | None = None  # one of KINDS, or None for the training mixture
-    heights: tuple[float, float] = (0.16, 0.95)  # of the main thing, as a part of the frame's height
+    heights: tuple[float, float] = (0.14, 0.95)  # of the main thing, as a part of the frame's height
     rendered: float = 0.4  # how often the penguin is a rendered figure
     clutter: float = 0.55  # how often other things stand around
     desk: float = 0.45  # how often the background is a drawn desk
     harsh: float = 1.0  # strength of the camera's faults
     partly: float = 0.15  # how often only part of the main thing is seen
+    dyed: float = 0.2  # how often what is dark about a drawn thing gets a colour
 
 
 def pick_kind(rng: np.random.Generator) -> str:
-    return str(rng.choice(KINDS, p=(0.5, 0.1, 0.16, 0.24)))
+    return str(rng.choice(KINDS, p=(0.5, 0.08, 0.21, 0.21)))
 
 
 # --- backgrounds --------------------------------------------------------------
@@ -177,8 +179,13 @@ def background(rng: np.random.Generator, s: Stock, recipe: Recipe, w: int, h: in
 # --- things on it -------------------------------------------------------------
 
 
-def _rendered(rng: np.random.Generator, is_penguin: bool, side: int) -> Image.Image:
-    parts = figures.penguin(rng) if is_penguin else figures.other(rng)
+def _rendered(rng: np.random.Generator, kind: str, side: int) -> Image.Image:
+    if kind == "penguin":
+        parts = figures.penguin(rng)
+    elif kind == "bird" and rng.random() < 0.4:
+        parts = figures.bird(rng)
+    else:
+        parts = figures.other(rng)
     picture = cutout(Image.fromarray(figures.render(parts, rng, side)))
     return picture if picture is not None else Image.new("RGBA", (24, 24), (90, 90, 90, 255))
 
@@ -194,6 +201,20 @@ def _relight(rng: np.random.Generator, picture: Image.Image) -> Image.Image:
     rgb = rgb * (1 + rng.uniform(0, 0.4) * ramp)[..., None] * rng.uniform(0.6, 1.15)
     black = rng.uniform(0, 0.12)
     rgb = black + (1 - black) * rgb + rng.normal(0, 0.02, 3)
+    a[..., :3] = np.clip(rgb, 0, 1) * 255
+    return Image.fromarray(a.astype(np.uint8))
+
+
+def _dye(rng: np.random.Generator, picture: Image.Image) -> Image.Image:
+    """Give what is dark a colour: toys and drawings are not all black where the animal is."""
+    a = np.asarray(picture, np.float32).copy()
+    rgb = a[..., :3] / 255
+    light = rgb.max(-1, keepdims=True)
+    dark = np.clip(1.3 - light / 0.4, 0, 1)
+    colour = np.array(colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.4, 1), rng.uniform(0.25, 0.75)), np.float32)
+    rgb = rgb * (1 - dark) + dark * colour * (0.6 + light)
+    if rng.random() < 0.4:  # and a tint of it over the rest
+        rgb = rgb * (1 - 0.35 * rng.random() * (1 - colour))
     a[..., :3] = np.clip(rgb, 0, 1) * 255
     return Image.fromarray(a.astype(np.uint8))
 
@@ -283,12 +304,16 @@ def _place(rng: np.random.Generator, frame: Image.Image, thing: Image.Image, hei
     frame.paste(thing.convert("RGB"), (x, y), thing.getchannel("A"))
 
 
-def _thing(rng: np.random.Generator, s: Stock, kind: str, rendered: float, partly: float = 0.15) -> Image.Image:
+def _thing(
+    rng: np.random.Generator, s: Stock, kind: str, rendered: float, partly: float = 0.15, dyed: float = 0.0
+) -> Image.Image:
     pool = getattr(s, kind)
     if not pool or rng.random() < rendered:
-        picture = _rendered(rng, kind == "penguin", 160)
+        picture = _rendered(rng, kind, 160)
     else:
-        picture = Image.fromarray(pool[int(rng.integers(len(pool)))].pixels)
+        picture = Image.fromarray(pool[int(rng.integers(len(pool)))].pixels).convert("RGBA")
+        if rng.random() < dyed:
+            picture = _dye(rng, picture)
     if rng.random() < partly:
         picture = _part(rng, picture)
     return _lean(rng, _relight(rng, picture))
@@ -340,6 +365,9 @@ def compose(seed: tuple[int, ...], s: Stock, recipe: Recipe) -> tuple[np.ndarray
     """One scene: its pixels (224×224×3, bytes) and its kind."""
     rng = np.random.default_rng(list(seed))
     kind = recipe.kind or pick_kind(rng)
+    if kind == "empty" and recipe.kind is None:
+        # Drawn desks are in all the other scenes; rooms and landscapes without anything must be learned too.
+        recipe = replace(recipe, desk=recipe.desk / 2)
     w, h = _SHAPES[int(rng.integers(len(_SHAPES)))]
     frame = background(rng, s, recipe, w, h)
     if rng.random() < recipe.clutter:
@@ -350,9 +378,8 @@ def compose(seed: tuple[int, ...], s: Stock, recipe: Recipe) -> tuple[np.ndarray
         low, high = recipe.heights
         number = 1 if rng.random() < 0.85 else int(rng.integers(2, 4))
         for _ in range(number):
-            thing = _thing(
-                rng, s, kind, recipe.rendered if kind == "penguin" else recipe.rendered * 0.75, recipe.partly
-            )
+            rendered = recipe.rendered if kind == "penguin" else recipe.rendered * 0.75
+            thing = _thing(rng, s, kind, rendered, recipe.partly, recipe.dyed)
             if rng.random() < 0.12:
                 thing = _print_on_card(rng, thing)
             height = math.exp(rng.uniform(math.log(low), math.log(high)))

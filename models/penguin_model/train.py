@@ -20,7 +20,7 @@ class Settings:
     seed: int = 20261122
     epochs: int = 3
     batch: int = 32
-    rate: float = 1.5e-4
+    rate: float = 3e-4
     decay: float = 1e-2
     smoothing: float = 0.05
     dropout: float = 0.3
@@ -38,11 +38,11 @@ def prepare_tensorflow(seed: int) -> None:
     keras.utils.set_random_seed(seed)
 
 
-def _stamp(*parts: str) -> str:
-    """What a result on disk was made from; the code that made it included."""
+def _stamp(*parts: str, made_by=None) -> str:
+    """What a result on disk was made from; the code that made it included: all of this module, or one function."""
     from . import network
 
-    code = [inspect.getsource(module) for module in (network, sys.modules[__name__])]
+    code = [inspect.getsource(made) for made in (network, made_by or sys.modules[__name__])]
     return hashlib.sha256("\0".join([*parts, *code]).encode()).hexdigest()
 
 
@@ -53,13 +53,13 @@ def lower_features(pixels: np.ndarray, made_from: str, out: Path, say=print) -> 
     """
     from . import network
 
-    done, stamp = out.with_suffix(".stamp"), _stamp(made_from)
+    done, stamp = out.with_suffix(".stamp"), _stamp(made_from, made_by=lower_features)
     if done.exists() and done.read_text() == stamp:
         return np.load(out, mmap_mode="r")
     done.unlink(missing_ok=True)
     bottom = network.lower()
     network.fill(bottom, network.pretrained())
-    features = np.lib.format.open_memmap(out, "w+", np.float16, (len(pixels), 14, 14, 112))
+    features = np.lib.format.open_memmap(out, "w+", np.float16, (len(pixels), *network.FEATURES))
     step = 50
     for i in range(0, len(pixels), step):
         batch = network.normalise(np.asarray(pixels[i : i + step]))
@@ -87,10 +87,9 @@ def outputs(top, features: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np
     return np.concatenate(logits), np.concatenate(embeddings)
 
 
-def fit(features: np.ndarray, labels: np.ndarray, rows: np.ndarray, settings: Settings, say=print):
-    """Train an upper half on the given rows and return it."""
+def start(features: np.ndarray, labels: np.ndarray, rows: np.ndarray, settings: Settings):
+    """The pretrained upper half with a head that separates the given rows as well as it can."""
     import keras
-    import tensorflow as tf
     from sklearn.linear_model import LogisticRegression
 
     from . import network
@@ -98,16 +97,35 @@ def fit(features: np.ndarray, labels: np.ndarray, rows: np.ndarray, settings: Se
     keras.utils.set_random_seed(settings.seed)
     top = network.upper(settings.dropout, settings.seed)
     network.fill(top, network.pretrained())
-
-    # A head that already separates what the pretrained network sees: the first
-    # steps then improve the features and do not wreck them.
     some = (
         rows if len(rows) <= 4000 else np.sort(np.random.default_rng(settings.seed).choice(rows, 4000, replace=False))
     )
     _, embedding = outputs(top, features, some)
-    start = LogisticRegression(C=0.02, max_iter=400).fit(embedding, labels[some])
-    w, b = start.coef_[0] / 2, start.intercept_[0] / 2
+    found = LogisticRegression(C=0.02, max_iter=400).fit(embedding, labels[some])
+    w, b = found.coef_[0] / 2, found.intercept_[0] / 2
     top.get_layer("logits").set_weights([np.stack([-w, w], 1).astype(np.float32), np.array([-b, b], np.float32)])
+    return top
+
+
+def between(first, fitted, share: float):
+    """Move ``fitted``'s weights back to where the straight line from ``first`` has gone ``share`` of the way.
+
+    What was learned from drawings stays, and so does more of what the pretrained
+    network knew about photographs (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
+    """
+    pairs = zip(first.get_weights(), fitted.get_weights(), strict=True)
+    fitted.set_weights([(1 - share) * old + share * new for old, new in pairs])
+    return fitted
+
+
+def fit(features: np.ndarray, labels: np.ndarray, rows: np.ndarray, settings: Settings, say=print):
+    """Train an upper half on the given rows and return it."""
+    import keras
+    import tensorflow as tf
+
+    # A head that already separates what the pretrained network sees: the first
+    # steps then improve the features and do not wreck them.
+    top = start(features, labels, rows, settings)
 
     steps = settings.epochs * (len(rows) // settings.batch)
     schedule = keras.optimizers.schedules.CosineDecay(settings.rate, steps)

@@ -44,6 +44,29 @@ def test_temperature_finds_by_how_much_logits_are_too_sure(true):
     assert train.temperature(logits, labels) == pytest.approx(true, rel=0.06)
 
 
+class _Layers:
+    """As much of a network as its weights."""
+
+    def __init__(self, *weights):
+        self.weights = [np.array(w, np.float32) for w in weights]
+
+    def get_weights(self):
+        return [w.copy() for w in self.weights]
+
+    def set_weights(self, weights):
+        self.weights = weights
+
+
+@pytest.mark.parametrize(("share", "want"), [(0.0, [1, 4]), (0.75, [4, 1]), (1.0, [5, 0])])
+def test_the_released_weights_lie_between_the_pretrained_and_the_fitted(share, want):
+    first, fitted = _Layers([1.0, 4.0], [[2.0]]), _Layers([5.0, 0.0], [[2.0]])
+    made = train.between(first, fitted, share)
+    assert made is fitted
+    np.testing.assert_allclose(made.weights[0], want)
+    np.testing.assert_array_equal(made.weights[1], [[2.0]])
+    np.testing.assert_array_equal(first.weights[0], [1, 4])
+
+
 def test_the_table_counts_both_classes():
     rows = [
         evaluate.Row("with", True, np.array([0.9, 0.2, 0.6])),

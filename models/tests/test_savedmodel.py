@@ -83,3 +83,14 @@ def test_released_weights_are_those_of_the_released_model():
     with np.load(savedmodel.WEIGHTS, allow_pickle=False) as kept:
         belongs_to = str(kept["model.tflite"])
     assert belongs_to == hashlib.sha256(savedmodel.RELEASED.read_bytes()).hexdigest()
+
+
+def test_rounded_weights_are_those_that_are_kept(tmp_path, released):
+    network = Network(1 / 3)
+    savedmodel.rounded(network)
+    assert network.layers[1].weights[0][0, 0] == np.float32(np.float16(1 / 3))
+    assert network.layers[2].weights[0][0] == np.float32(1 / 3), "batch normalisation is not trained"
+    savedmodel.keep(network, 1, released, tmp_path / "w.npz")
+    other = Network(0)
+    savedmodel.restore(other, released, tmp_path / "w.npz")
+    np.testing.assert_array_equal(other.layers[1].weights[0], network.layers[1].weights[0])
