@@ -29,6 +29,8 @@ func (p *pi) damagedData() {
 		}
 	}
 	p.PowerCut()
+	// Not to be taken for the original.
+	p.put("tuxwatch.yaml", "modules:\n  filterModule:\n    desired: {TemperatureThreshold: warm}\n")
 	// Needed once nothing is left on the data partition.
 	p.put("authorized_keys", string(emulator.AuthorizedKey(p.key)))
 	p.switchOn(emulator.Options{})
@@ -48,6 +50,11 @@ func (p *pi) damagedData() {
 		p.Errorf("the device has another identity after the repair:\n%s\nbefore:\n%s", after, before)
 	}
 	original()
+	// Whole again: the kernel finds nothing while the device is at work.
+	p.sh("sudo cp -r /usr/share/tuxwatch /data/trial && sudo sync && sudo rm -r /data/trial && sudo sync")
+	if said := p.sh("sudo dmesg"); strings.Contains(said, "EXT4-fs error") {
+		p.Errorf("the data partition is not whole after its repair:\n%s", said)
+	}
 
 	p.PowerCut()
 	file, err := os.OpenFile(p.card.Path(), os.O_WRONLY, 0)
