@@ -108,7 +108,7 @@ func parseNetworkConfig(text string) (p imagerPlan) {
 	}
 	if version := fmt.Sprint(settings["version"]); version != "2" {
 		p.secret = mentionsSecret(text)
-		wrong("version is %.20s; version 2 is known here", version)
+		wrong("version is %s; version 2 is known here", printable(version))
 		return p
 	}
 	var all wifi
@@ -131,7 +131,7 @@ func parseNetworkConfig(text string) (p imagerPlan) {
 						w, _, err = s.network()
 					}
 					if err != nil {
-						wrong("wifis.%s: the network %q: %v", device, ssid, err)
+						wrong("wifis.%s: the network %q: %v", printable(device), ssid, err)
 						continue
 					}
 					all.country = w.country
