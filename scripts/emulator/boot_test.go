@@ -55,8 +55,8 @@ func TestDevice(t *testing.T) {
 	}
 }
 
-// partition returns the hash of a partition's bytes.
-func partition(t *testing.T, card string, number int) string {
+// extent is where a partition of the card is, in bytes.
+func extent(t *testing.T, card string, number int) (offset, size int64) {
 	t.Helper()
 	file, err := os.Open(card)
 	if err != nil {
@@ -68,9 +68,20 @@ func partition(t *testing.T, card string, number int) string {
 		t.Fatal(err)
 	}
 	entry := mbr[446+16*(number-1):]
-	begin, sectors := binary.LittleEndian.Uint32(entry[8:]), binary.LittleEndian.Uint32(entry[12:])
+	return int64(binary.LittleEndian.Uint32(entry[8:])) * 512, int64(binary.LittleEndian.Uint32(entry[12:])) * 512
+}
+
+// partition returns the hash of a partition's bytes.
+func partition(t *testing.T, card string, number int) string {
+	t.Helper()
+	offset, size := extent(t, card, number)
+	file, err := os.Open(card)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
 	hash := sha256.New()
-	if _, err := io.Copy(hash, io.NewSectionReader(file, int64(begin)*512, int64(sectors)*512)); err != nil {
+	if _, err := io.Copy(hash, io.NewSectionReader(file, offset, size)); err != nil {
 		t.Fatal(err)
 	}
 	return fmt.Sprintf("%x", hash.Sum(nil))

@@ -2,7 +2,6 @@ package emulator_test
 
 import (
 	"bytes"
-	"encoding/binary"
 	"os"
 	"strings"
 
@@ -41,7 +40,7 @@ func (p *pi) damagedData() {
 
 	// The superblock and the descriptors behind it; there are copies of both.
 	p.PowerCut()
-	offset, size := p.data()
+	offset, size := extent(p.T, p.card.Path(), 4)
 	p.overwrite(offset, bytes.Repeat([]byte{0xff}, 8192))
 	p.switchOn(emulator.Options{})
 	p.ready()
@@ -74,22 +73,6 @@ func (p *pi) damagedData() {
 	}
 	p.dataHasGrown()
 	p.bootsClean()
-}
-
-// data is where the card's data partition is, in bytes.
-func (p *pi) data() (offset, size int64) {
-	p.Helper()
-	file, err := os.Open(p.card.Path())
-	if err != nil {
-		p.Fatal(err)
-	}
-	defer file.Close()
-	var sector [512]byte
-	if _, err := file.ReadAt(sector[:], 0); err != nil {
-		p.Fatal(err)
-	}
-	entry := sector[446+3*16:]
-	return int64(binary.LittleEndian.Uint32(entry[8:])) * 512, int64(binary.LittleEndian.Uint32(entry[12:])) * 512
 }
 
 // overwrite writes to the card of a device that is off.

@@ -244,7 +244,7 @@ func (s *session) progress(ctx context.Context, machine *emulator.Machine) {
 	say := func(format string, args ...any) {
 		fmt.Fprintf(s.out, "%4.0f s  %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, args...))
 	}
-	say("switched on; until the system is up it takes one to three minutes without KVM")
+	say("switched on; until the system is up it takes a minute or two without KVM")
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
