@@ -150,7 +150,7 @@ func TestMounts(t *testing.T) {
 	}
 	// The initramfs mounts it itself, before there is a udev.
 	init := read(t, "usr/lib/tuxwatch/initramfs/init")
-	if options := strings.Join(unit(t, "boot-firmware.mount")["Options"], ""); !strings.Contains(init, "-o "+options+` "$boot_device" /root/boot/firmware`) {
+	if options := strings.Join(unit(t, "boot-firmware.mount")["Options"], ""); !strings.Contains(init, "-o "+options+` "$boot_device" /sysroot/boot/firmware`) {
 		t.Errorf("the initramfs mounts the boot partition with other options than %s", options)
 	}
 	// The names of the devices that the units wait for.
