@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
+
+	"tuxwatch/firmware/clock"
 )
 
 // Status is what a connection is doing.
@@ -128,10 +130,7 @@ func (c *Connection) State() State {
 	defer c.mu.Unlock()
 	state := c.state
 	if !state.Since.IsZero() {
-		// By how long it is, and not by what the clock said then, which may have been
-		// set since.
-		now := c.now()
-		state.Since = now.Add(-now.Sub(state.Since))
+		state.Since = clock.Then(state.Since, c.now())
 	}
 	return state
 }

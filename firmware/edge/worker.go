@@ -14,6 +14,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
+	"tuxwatch/firmware/clock"
 	"tuxwatch/firmware/message"
 )
 
@@ -252,11 +253,8 @@ func (w *worker) remove() {
 func (w *worker) status() ModuleStatus {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	// By how long it is, and not by what the clock said then: on a device without a
-	// clock of its own that is wrong until NTP has been heard.
-	now := w.rt.now()
 	s := ModuleStatus{
-		ID: w.id, Kind: w.inst.Kind.Name, State: w.state, Since: now.Add(-now.Sub(w.since)),
+		ID: w.id, Kind: w.inst.Kind.Name, State: w.state, Since: clock.Then(w.since, w.rt.now()),
 		Healthy:  w.cause == nil && w.state != Restarting,
 		Restarts: w.restarts,
 		Counters: counted(w.counters),

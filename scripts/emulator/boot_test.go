@@ -173,7 +173,7 @@ func (p *pi) agesAreTrue(s status) {
 	}
 	// The device's clock is this machine's by now, to a second or two.
 	most := time.Duration(uptime*float64(time.Second)) + 5*time.Second
-	ages := map[string]time.Time{"the hub's connection": s.Hub.Since}
+	ages := map[string]time.Time{"the hub's connection": s.Hub.Since, "the daemon": s.Started}
 	for _, m := range s.Edge.Modules {
 		ages[m.ID] = m.Since
 	}

@@ -7,7 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
+	"tuxwatch/firmware/clock"
 	"tuxwatch/firmware/control"
 	"tuxwatch/firmware/edge"
 	"tuxwatch/firmware/version"
@@ -49,7 +51,7 @@ func (a answers) Status() control.Status {
 		Version:  version.String(),
 		PID:      os.Getpid(),
 		Device:   d.config.Device.Name,
-		Started:  d.started,
+		Started:  clock.Then(d.started, time.Now()),
 		Config:   d.status,
 		Disabled: d.config.Disabled,
 	}
