@@ -180,7 +180,7 @@ func (w *worker) settle() {
 
 func (w *worker) ready(r *run) {
 	w.mu.Lock()
-	changed := w.run == r && !w.isReady
+	changed, kind := w.run == r && !w.isReady, w.inst.Kind.Name
 	if changed {
 		w.isReady = true
 		w.state = Running
@@ -189,7 +189,7 @@ func (w *worker) ready(r *run) {
 	}
 	w.mu.Unlock()
 	if changed {
-		w.log.Info("module is running", "kind", w.inst.Kind.Name)
+		w.log.Info("module is running", "kind", kind)
 		w.rt.reportedChanged()
 	}
 }

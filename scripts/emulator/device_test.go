@@ -293,8 +293,9 @@ func (p *pi) skip() { p.n = len(p.seen.Events()) }
 
 // status is the part of tuxwatch status --json that the tests look at.
 type status struct {
-	PID    int
-	Config struct {
+	PID     int
+	Started time.Time
+	Config  struct {
 		Source   string
 		LoadedAt time.Time
 		Problems []struct{ Message string }
