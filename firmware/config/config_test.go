@@ -252,6 +252,12 @@ func TestMergeRules(t *testing.T) {
 			func(c *Config) bool { return slices.Contains(c.Disabled, "camera") }},
 		{"another kind starts from its own defaults", "modules: {tempSensor: {kind: filter}}\nroutes: {sensorToFilter: null}",
 			func(c *Config) bool { return string(c.Modules[0].Desired) == "" && c.Modules[0].Kind.Name == "filter" }},
+		{"and built-in routes that do not fit it are left out", "modules:\n  camera: {kind: filter}",
+			func(c *Config) bool {
+				return len(c.Warnings) == 1 && c.Warnings[0].Line == 2 && c.Warnings[0].Column == 18 && c.Warnings[0].Path == "modules.camera.kind" &&
+					strings.Contains(c.Warnings[0].Message, `a filter has no output "frames", so the built-in routes.cameraToRecognition is left out`) &&
+					!slices.Contains(routeNames(c), "cameraToRecognition")
+			}},
 		{"a module that is off may be half configured", "modules: {tempSensor: {enabled: false, settings: {source: nothing}}}",
 			func(c *Config) bool { return slices.Contains(c.Disabled, "tempSensor") }},
 		{"null is the default", "modules: {tempSensor: {settings: {source: , retry: null}}}",

@@ -183,7 +183,12 @@ func (b *builder) checkEnds(text *node, path, written string, r *route.Route) bo
 		m := b.modules[i]
 		known := ports(m.kind)
 		if port != "" && !slices.ContainsFunc(known, func(k string) bool { return same(k, port) }) {
-			if len(known) == 0 {
+			if text.at.file == builtin {
+				// The file gave the module another kind, for which the built-in
+				// route was not made: as with settings, it goes with the old one.
+				kind := b.tree.get("modules", m.id, "kind")
+				b.warnings.add(kind.at, join(join("modules", m.id), "kind"), "a %s has no %s %q, so the built-in %s is left out; give the module a route of its own", m.kind.Name, what, port, path)
+			} else if len(known) == 0 {
 				b.probs.add(place(what+"s/"+port), path, "the module %q (%s) has no %ss", id, m.kind.Name, what)
 			} else {
 				b.probs.add(place(what+"s/"+port), path, "the module %q (%s) has no %s %q%s", id, m.kind.Name, what, clip(port), suggest(port, known))
