@@ -169,12 +169,12 @@ def held_out_table(folds: dict[str, list[Row]]) -> str:
     return "\n".join(lines) + f"\n\nMean of the balanced figures {np.mean(means):.1f} %, least {min(means):.1f} %."
 
 
-def save_held_out(folds: dict[str, list[Row]], temperature: float, path: Path) -> None:
+def save_held_out(folds: dict[str, list[Row]], temperature: float, shift: float, path: Path) -> None:
     """Keep what only ``make`` can measure, for it takes a model per fold."""
     table = {
         n: [[r.name, r.penguin, [round(float(x), 4) for x in r.scores]] for r in rows] for n, rows in folds.items()
     }
-    path.write_text(json.dumps({"temperature": temperature, "folds": table}, indent=None) + "\n")
+    path.write_text(json.dumps({"temperature": temperature, "shift": shift, "folds": table}, indent=None) + "\n")
 
 
 def load_held_out(path: Path) -> dict[str, list[Row]]:

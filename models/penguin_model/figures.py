@@ -41,6 +41,17 @@ def rotation(x: float, y: float, z: float) -> np.ndarray:
     return rx @ ry @ rz
 
 
+def angles(turned: np.ndarray) -> tuple[float, float, float]:
+    """The degrees about x, y and z that ``rotation`` makes this matrix from."""
+    level = np.hypot(turned[0, 0], turned[0, 1])
+    y = np.arctan2(turned[0, 2], level)
+    if level < 1e-9:  # x and z turn about the same axis then: all of it is given to x
+        x, z = np.arctan2(turned[2, 1], turned[1, 1]), 0.0
+    else:
+        x, z = np.arctan2(-turned[1, 2], turned[2, 2]), np.arctan2(-turned[0, 1], turned[0, 0])
+    return tuple(float(a) for a in np.degrees([x, y, z]))
+
+
 def plain(colour: Colour) -> Paint:
     return lambda u: np.broadcast_to(np.asarray(colour), u.shape)
 

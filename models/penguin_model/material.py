@@ -4,22 +4,31 @@ The result is a folder of PNG files with an index, from which composing reads:
 decoding full-size art again for every scene would take longer than training.
 """
 
+import inspect
 import io
 import json
 import shutil
+import sys
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
-from . import fetch, rcc
-from .sources import Source, digest
+from . import fetch, figures, racer, rcc
+from .sources import Source, Take, digest
 
 CUTOUT_SIDE = 320
 SCENE_SIDE = 800
 SCENE_LEAST = 90
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
+# Views of each figure that is built and not drawn.
+_VIEWS = 40
+# Frames of animations are small, and look it when a scene shows them large.
+_ENLARGE = 4
+_PAPER = 236  # what is as light as this in all channels is paper where it touches the edge
 _EMOJI_SIDE = 136
 _EMOJI_POINTS = 109  # the one size that Noto Color Emoji has bitmaps for
 
@@ -50,13 +59,13 @@ def code_points(ranges: str) -> list[int]:
     return points
 
 
-def _files(source: Source, root: Path) -> list[tuple[str, str, bytes]]:
-    """(name, role, content) of every file that is taken."""
+def _files(source: Source, root: Path) -> list[tuple[str, Take, bytes]]:
+    """(name, rule, content) of every file that is taken."""
     if source.archive == "emoji":
         fonts = sorted(root.rglob("NotoColorEmoji.ttf"))
         if not fonts:
             raise MaterialError(f"{source.package}: no NotoColorEmoji.ttf in it")
-        return [("NotoColorEmoji.ttf", "font", fonts[0].read_bytes())]
+        return [("NotoColorEmoji.ttf", source.take[0], fonts[0].read_bytes())]
     content: dict[str, bytes] = {}
     if source.archive == "rcc":
         for path in sorted(root.rglob("*.rcc")):
@@ -65,14 +74,15 @@ def _files(source: Source, root: Path) -> list[tuple[str, str, bytes]]:
                 content[f"{base}/{name}"] = data
         names = [n for n in content if n.lower().endswith(_SUFFIXES)]
     else:
+        suffixes = (".lst",) if source.archive == "racer" else _SUFFIXES
         # Links are left out: what they point at is in the list under its own name.
         names = [
             str(p.relative_to(root))
             for p in root.rglob("*")
-            if p.suffix.lower() in _SUFFIXES and p.is_file() and not p.is_symlink()
+            if p.suffix.lower() in suffixes and p.is_file() and not p.is_symlink()
         ]
     taken = source.select(names)
-    return [(n, role, content[n] if n in content else (root / n).read_bytes()) for n, role in taken]
+    return [(n, rule, content[n] if n in content else (root / n).read_bytes()) for n, rule in taken]
 
 
 def _emoji(source: Source, font_file: bytes) -> list[tuple[str, str, Image.Image]]:
@@ -84,6 +94,39 @@ def _emoji(source: Source, font_file: bytes) -> list[tuple[str, str, Image.Image
             ImageDraw.Draw(picture).text((0, 0), chr(point), font=font, embedded_color=True)
             pictures.append((f"U+{point:04X}", rule.role, picture))
     return pictures
+
+
+def _views(name: str, shape: bytes) -> Iterator[Image.Image]:
+    """A figure of ``racer`` from many sides, in many poses."""
+    for view in range(_VIEWS):
+        rng = np.random.default_rng([zlib.crc32(name.encode()), view])
+        yield Image.fromarray(figures.render(racer.parts(shape.decode(), rng), rng, CUTOUT_SIDE))
+
+
+def frames(strip: Image.Image, side: int) -> Iterator[Image.Image]:
+    """The pictures of an animation, enlarged; those that are nearly empty are left out."""
+    strip = strip.convert("RGBA")
+    for y in range(0, strip.height - side + 1, side):
+        for x in range(0, strip.width - side + 1, side):
+            frame = strip.crop((x, y, x + side, y + side))
+            box = frame.getchannel("A").getbbox()
+            if box is None or box[3] - box[1] < side / 2 or box[2] - box[0] < side / 3:
+                continue
+            frame = frame.convert("RGBa")
+            yield frame.resize((_ENLARGE * side,) * 2, Image.Resampling.BICUBIC).convert("RGBA")
+
+
+def without_paper(picture: Image.Image) -> Image.Image:
+    """What is drawn on white paper: the white that touches the edge made transparent, not the white inside."""
+    picture = picture.convert("RGB")
+    darkest = Image.fromarray(np.asarray(picture).min(-1))
+    paper = ImageOps.expand(darkest.point(lambda v: 255 if v >= _PAPER else 0), 1, fill=255)
+    ImageDraw.floodfill(paper, (0, 0), 128)
+    paper = ImageOps.crop(paper.point(lambda v: 255 if v == 128 else 0), 1)
+    # The line's own blur into the paper goes with it.
+    wider = np.asarray(paper.filter(ImageFilter.MaxFilter(3))) > 0
+    picture.putalpha(Image.fromarray(np.where(wider & (np.asarray(darkest) > 150), 0, 255).astype(np.uint8)))
+    return picture
 
 
 def cutout(picture: Image.Image) -> Image.Image | None:
@@ -142,8 +185,9 @@ def _uniform(name: str, role: str, picture: Image.Image) -> Image.Image | None:
 
 
 def prepare(sources: list[Source], cache: Path, out: Path, say=print) -> Path:
-    """Fetch, select, check and shrink everything into ``out``; done once per table of sources."""
-    stamp = digest([(s.package, repr(replace(s, licence="")).encode()) for s in sources])
+    """Fetch, select, check and shrink everything into ``out``; done once per table and version of this code."""
+    code = [(m.__name__, inspect.getsource(m).encode()) for m in (figures, racer, sys.modules[__name__])]
+    stamp = digest([(s.package, repr(replace(s, licence="")).encode()) for s in sources] + code)
     index_file = out / "index.json"
     if index_file.exists() and json.loads(index_file.read_text())["stamp"] == stamp:
         return out
@@ -160,10 +204,14 @@ def prepare(sources: list[Source], cache: Path, out: Path, say=print) -> Path:
         if source.archive == "emoji":
             pictures = _emoji(source, files[0][2])
         else:
-            pictures = [(name, role, _opened(data)) for name, role, data in files]
+            pictures = [
+                (name, rule.role, picture)
+                for name, rule, data in files
+                for picture in _pictures(source, name, rule, data)
+            ]
         kept, seen = 0, set()
         for name, role, picture in pictures:
-            small = _uniform(name, role, picture) if picture is not None else None
+            small = _uniform(name, role, picture)
             if small is None or small.tobytes() in seen:
                 continue
             seen.add(small.tobytes())
@@ -183,11 +231,19 @@ def prepare(sources: list[Source], cache: Path, out: Path, say=print) -> Path:
     return out
 
 
-def _opened(data: bytes) -> Image.Image | None:
+def _pictures(source: Source, name: str, rule: Take, data: bytes) -> Iterator[Image.Image]:
+    """The pictures in one file: one, as a rule."""
+    if source.archive == "racer":
+        yield from _views(name, data)
+        return
     try:
-        return Image.open(io.BytesIO(data))
+        picture = Image.open(io.BytesIO(data))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return None  # one file of openclipart claims 623 megapixels
+        return  # one file of openclipart claims 623 megapixels
+    if rule.frame:
+        yield from frames(picture, rule.frame)
+    else:
+        yield without_paper(picture) if rule.paper else picture
 
 
 def load(folder: Path) -> list[Picture]:

@@ -53,7 +53,7 @@ class Recipe:
     desk: float = 0.45  # how often the background is a drawn desk
     harsh: float = 1.0  # strength of the camera's faults
     partly: float = 0.15  # how often only part of the main thing is seen
-    dyed: float = 0.2  # how often what is dark about a drawn thing gets a colour
+    dyed: float = 0.3  # how often what is dark about a drawn thing gets a colour
 
 
 def pick_kind(rng: np.random.Generator) -> str:

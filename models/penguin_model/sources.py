@@ -18,6 +18,8 @@ class Take:
     role: str
     glob: str
     every: int = 1
+    frame: int = 0  # side in pixels of the frames that a strip of an animation is cut into
+    paper: bool = False  # drawn on white paper, which is cut away
 
 
 @dataclass(frozen=True)
@@ -34,21 +36,21 @@ class Source:
     archive: str = "files"
     material: str = field(default="")
 
-    def select(self, names: list[str]) -> list[tuple[str, str]]:
-        """Return (name, role) of the names that are taken.
+    def select(self, names: list[str]) -> list[tuple[str, Take]]:
+        """Return the names that are taken, each with the rule that takes it.
 
         Rules are tried in order and the first that matches a name decides,
         so a narrow rule (penguins among the birds) stands before a wide one.
         A ``*`` matches slashes too.
         """
-        taken: list[tuple[str, str]] = []
+        taken: list[tuple[str, Take]] = []
         free = [n for n in sorted(names) if not any(fnmatch.fnmatch(n, e) for e in self.exclude)]
         for rule in self.take:
             matching = [n for n in free if fnmatch.fnmatch(n, rule.glob)]
-            taken += [(n, rule.role) for n in matching[:: rule.every]]
+            taken += [(n, rule) for n in matching[:: rule.every]]
             matched = set(matching)
             free = [n for n in free if n not in matched]
-        return sorted(taken)
+        return sorted(taken, key=lambda pair: pair[0])
 
 
 def load(path: Path = DEFAULT_FILE) -> list[Source]:

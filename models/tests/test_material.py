@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from penguin_model import fetch, material, rcc, sources
+from penguin_model import fetch, figures, material, racer, rcc, sources
 
 
 def test_cutout_is_trimmed_and_shrunk():
@@ -31,6 +31,71 @@ def test_black_silhouettes_are_told_from_penguins():
 
 def test_code_points():
     assert material.code_points("1f400-1f402 2615") == [0x1F400, 0x1F401, 0x1F402, 0x2615]
+
+
+def test_frames_of_a_strip_without_the_nearly_empty_ones():
+    strip = Image.new("RGBA", (96, 32), (0, 0, 0, 0))
+    strip.paste((200, 30, 40, 255), (4, 2, 24, 32))  # the second is empty, the third a speck
+    strip.paste((200, 30, 40, 255), (70, 4, 74, 8))
+    (only,) = material.frames(strip, 32)
+    assert only.size == (128, 128)
+    assert only.getpixel((60, 60)) == (200, 30, 40, 255)
+    assert only.getpixel((120, 60))[3] == 0
+
+
+def test_paper_is_cut_away_and_white_inside_stays():
+    picture = Image.new("RGB", (60, 60), (252, 253, 252))
+    picture.paste((10, 10, 10), (10, 10, 50, 50))
+    picture.paste((255, 255, 255), (20, 20, 40, 40))
+    cut = material.without_paper(picture)
+    assert cut.getpixel((0, 0))[3] == 0
+    assert cut.getpixel((10, 10)) == (10, 10, 10, 255)
+    assert cut.getpixel((30, 30)) == (255, 255, 255, 255)
+
+
+SHAPE = """# a ball on a ball, and one beside that turns about a joint
+*[material] 1 [mat] black [diff] 0.1 0.1 0.1 [spec] 0.5 0.5 0.5 [exp] 20
+*[material] 1 [mat] red [diff] 0.9 0.1 0.1 [spec] 0.2 0.2 0.2 [exp] 20
+*[node] 1 [par] 00 [order] 45 [scale] 1 2 1 [vis] 10 [mat] black [name] body
+*[node] 2 [par] 1 [order] 045 [trans] 0 1 0
+  [scale] 0.5 0.25 0.5 [vis] 10 [mat] red [name] head
+*[node] 3 [par] 0 [joint] left_shldr [name] joint
+*[node] 4 [par] 3 [order] 0345 [trans] 2 0 0 [rot] 0 0 90 [scale] 1 0.1 0.1 [vis] 5 [mat] red [name] arm
+"""
+
+
+class Middling:
+    """A generator that always gives the middle of what it is asked for."""
+
+    def normal(self, mean, _, size):
+        return np.full(size, float(mean))
+
+    def uniform(self, low, high):
+        return (low + high) / 2
+
+
+def test_shapes_are_placed_scaled_and_turned_in_the_space_of_their_parents():
+    body, head, arm = racer.parts(SHAPE, Middling())
+    assert sorted(body.radii) == pytest.approx([1, 1, 2])
+    # In the body's space, which is twice as tall: on top of it, and itself stretched.
+    assert head.centre == pytest.approx((0, 2, 0))
+    assert sorted(head.radii) == pytest.approx([0.5, 0.5, 0.5])
+    assert arm.centre == pytest.approx((2, 0, 0))
+    longest = figures.rotation(*arm.turn)[:, int(np.argmax(arm.radii))]
+    assert np.abs(longest) == pytest.approx([0, 1, 0], abs=1e-6)
+    assert tuple(head.paint(np.zeros((1, 3)))[0]) == pytest.approx((0.9, 0.1, 0.1))
+
+
+def test_angles_give_the_rotation_back_also_where_two_axes_meet():
+    for degrees in ((10, 20, 30), (-170, 60, 100), (40, 90, 25), (40, -90, 25), (0, 0, 0)):
+        turned = figures.rotation(*degrees)
+        assert figures.rotation(*figures.angles(turned)) == pytest.approx(turned, abs=1e-6)
+
+
+def test_poses_and_proportions_differ_with_the_seed_alone():
+    a, b, c = (racer.parts(SHAPE, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert [p.centre for p in a] == [p.centre for p in b]
+    assert [p.centre for p in a] != [p.centre for p in c]
 
 
 def resource(name: str, content: bytes, flags: int) -> bytes:

@@ -35,13 +35,39 @@ def test_scenes_do_not_depend_on_the_number_of_processes(prepared, tmp_path):
     np.testing.assert_array_equal(one.pixels, again.pixels)
 
 
-@pytest.mark.parametrize("true", [0.5, 1.0, 2.5])
-def test_temperature_finds_by_how_much_logits_are_too_sure(true):
+@pytest.mark.parametrize(("temperature", "shift"), [(0.5, 0.0), (1.0, 0.7), (2.5, -1.5)])
+def test_calibration_finds_by_how_much_logits_are_too_sure_and_too_cautious(temperature, shift):
     rng = np.random.default_rng(1)
-    margin = rng.normal(0, 2, 20_000)
-    labels = (rng.random(margin.size) < 1 / (1 + np.exp(-margin))).astype(int)
-    logits = np.stack([-margin, margin], 1) / 2 * true
-    assert train.temperature(logits, labels) == pytest.approx(true, rel=0.06)
+    truth = rng.normal(0, 2, 20_000)  # log-odds
+    labels = (rng.random(truth.size) < 1 / (1 + np.exp(-truth))).astype(int)
+    margin = truth * temperature - shift
+    found = train.calibrate(np.stack([-margin, margin], 1) / 2, labels)
+    assert found.temperature == pytest.approx(temperature, rel=0.06)
+    assert found.shift == pytest.approx(shift, abs=0.1 * temperature)
+    np.testing.assert_allclose(found(margin), truth, atol=0.4)
+
+
+class _Head:
+    """As much of a network as its last layer."""
+
+    def __init__(self):
+        self.weights = [np.ones((3, 2), np.float32), np.array([0.25, 0.5], np.float32)]
+
+    def get_layer(self, name):
+        assert name == "logits"
+        return self
+
+    def get_weights(self):
+        return self.weights
+
+    def set_weights(self, weights):
+        self.weights = weights
+
+
+def test_the_shift_goes_into_the_head():
+    head = train.shifted(_Head(), 0.5)
+    np.testing.assert_array_equal(head.weights[0], np.ones((3, 2)))
+    np.testing.assert_allclose(head.weights[1], [0.0, 0.75])
 
 
 class _Layers:
@@ -133,7 +159,7 @@ def test_balanced_is_the_mean_over_both_kinds():
 
 def test_what_was_held_out_comes_back(tmp_path):
     folds = {"a": rows_with({evaluate.BIRDS: 5}), "b": rows_with({})}
-    evaluate.save_held_out(folds, 1.5, tmp_path / "held-out.json")
+    evaluate.save_held_out(folds, 1.5, 0.2, tmp_path / "held-out.json")
     again = evaluate.load_held_out(tmp_path / "held-out.json")
     table = evaluate.held_out_table(again)
     assert table == evaluate.held_out_table(folds)
