@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"runtime/debug"
@@ -137,4 +138,20 @@ func (c *conn) end() {
 		defer hard.Stop()
 	}
 	c.Conn.Close()
+}
+
+// hangUp ends what the peer is sent, and passes over what it still sends until it
+// hangs up, too, or a second is over. A connection that is closed with something
+// unread is reset, and a reset takes along what the peer has not read yet
+// (RFC 2525, 2.17): acknowledgements, here. Only the goroutine that reads from
+// the connection may call it.
+func hangUp(nc net.Conn) {
+	if c, ok := nc.(*conn); ok {
+		nc = c.Conn
+	}
+	half, ok := nc.(interface{ CloseWrite() error })
+	if !ok || nc.SetDeadline(time.Now().Add(time.Second)) != nil || half.CloseWrite() != nil {
+		return
+	}
+	_, _ = io.Copy(io.Discard, nc) // ends by the deadline at the latest
 }

@@ -215,6 +215,7 @@ func (s *session) received(pk packets.Packet) {
 				// What came before it is finished first, so that a device that is
 				// refused one message gets on with the others.
 				s.flush()
+				hangUp(s.cl.Net.Conn)
 				s.stop(fmt.Errorf("event intercepted: %w", err))
 				return
 			}
