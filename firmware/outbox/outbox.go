@@ -147,12 +147,15 @@ type budget struct {
 }
 
 func newBudget(bytes int64) budget {
-	// The WAL reaches walPages plus one transaction. The reserve is as large
-	// as that, so that once it is released, the WAL can always be moved into a
-	// database that has to grow for it.
+	// The WAL reaches walPages plus one transaction: up to batch and message
+	// bytes of new messages, and the pages of lists and indexes that those and the
+	// messages dropped for them touch, for which the margin is. The reserve is
+	// as large as that without it, so that once it is released, the WAL can always
+	// be moved into a database that has to grow for it.
 	wal := min(max(bytes/8, 64<<10), 4<<20)
+	margin := min(wal/4, 64<<10)
 	return budget{
-		pages:    (bytes - 2*wal) / pageSize,
+		pages:    (bytes - 2*wal - margin) / pageSize,
 		walPages: wal / 4 / pageSize,
 		reserve:  wal,
 		batch:    wal / 8,
