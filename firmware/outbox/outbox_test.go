@@ -167,11 +167,12 @@ func TestTheOldestOfTheLowestPriorityGoesFirst(t *testing.T) {
 	dir := tempDir(t)
 	o := open(t, dir, Options{MaxBytes: minimumMaxBytes})
 	body := bytes.Repeat([]byte("x"), 3000)
-	for i := range 20 {
+	const each = 16 // of high and of low ones, which fit
+	for i := range each {
 		put(t, o, message.Message{ID: fmt.Sprintf("high%d", i), Body: body}, 1)
 		put(t, o, message.Message{ID: fmt.Sprintf("low%d", i), Body: body}, 8)
 	}
-	for i := 20; o.Stats().Dropped[FullBytes] < 10; i++ {
+	for i := each; o.Stats().Dropped[FullBytes] < 10; i++ {
 		put(t, o, message.Message{ID: fmt.Sprintf("high%d", i), Body: body}, 1)
 	}
 	records := all(t, o)
@@ -188,7 +189,7 @@ func TestTheOldestOfTheLowestPriorityGoesFirst(t *testing.T) {
 	}
 	s := o.Stats()
 	dropped := int(s.Dropped[FullBytes])
-	if want := fmt.Sprintf("low%d", dropped); low[0] != want || len(low) != 20-dropped {
+	if want := fmt.Sprintf("low%d", dropped); low[0] != want || len(low) != each-dropped {
 		t.Errorf("dropped %d; of the low ones %v are left", dropped, low)
 	}
 	if s.Depth != len(records) || s.ByPriority[8] != len(low) {
