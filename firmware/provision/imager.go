@@ -85,7 +85,10 @@ func parseImager(text string) (p imagerPlan) {
 		problem := Problem{Message: "this is not valid TOML: names and values are written name = \"value\", each once, below a [section]; a value has the wrong type"}
 		var at toml.ParseError
 		if errors.As(err, &at) {
-			problem = Problem{at.Position.Line, max(at.Position.Col, 1), "this is not valid TOML: names and values are written name = \"value\", each once, below a [section]"}
+			problem = Problem{Message: "this is not valid TOML: names and values are written name = \"value\", each once, below a [section]"}
+			if at.Position.Line > 0 { // not so for a string without an end
+				problem.Line, problem.Column = at.Position.Line, max(at.Position.Col, 1)
+			}
 		}
 		// Whether there is a password in it cannot be told.
 		return imagerPlan{problems: []Problem{problem}, secret: strings.Contains(strings.ToLower(text), "password")}
