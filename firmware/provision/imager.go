@@ -82,10 +82,11 @@ func parseImager(text string) (p imagerPlan) {
 	var f imagerFile
 	meta, err := toml.Decode(text, &f)
 	if err != nil {
-		problem := Problem{Message: "this is not valid TOML: names and values are written name = \"value\", each once, below a [section]; a value has the wrong type"}
+		const invalid = `this is not valid TOML: names and values are written name = "value", each once, below a [section]`
+		problem := Problem{Message: invalid + "; a value has the wrong type"}
 		var at toml.ParseError
 		if errors.As(err, &at) {
-			problem = Problem{Message: "this is not valid TOML: names and values are written name = \"value\", each once, below a [section]"}
+			problem = Problem{Message: invalid}
 			if at.Position.Line > 0 { // not so for a string without an end
 				problem.Line, problem.Column = at.Position.Line, max(at.Position.Col, 1)
 			}
