@@ -231,19 +231,17 @@ def prepare(sources: list[Source], cache: Path, out: Path, say=print) -> Path:
     return out
 
 
-def _pictures(source: Source, name: str, rule: Take, data: bytes) -> Iterator[Image.Image]:
-    """The pictures in one file: one, as a rule."""
+def _pictures(source: Source, name: str, rule: Take, data: bytes) -> list[Image.Image]:
+    """The pictures in one file: one, as a rule, and none where it is broken."""
     if source.archive == "racer":
-        yield from _views(name, data)
-        return
+        return list(_views(name, data))
     try:
         picture = Image.open(io.BytesIO(data))
+        if rule.frame:
+            return list(frames(picture, rule.frame))
+        return [without_paper(picture) if rule.paper else picture]
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return  # one file of openclipart claims 623 megapixels
-    if rule.frame:
-        yield from frames(picture, rule.frame)
-    else:
-        yield without_paper(picture) if rule.paper else picture
+        return []  # one file of openclipart claims 623 megapixels
 
 
 def load(folder: Path) -> list[Picture]:

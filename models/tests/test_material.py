@@ -1,6 +1,7 @@
 """Fetching and preparing, on small packages made here."""
 
 import hashlib
+import io
 import json
 import shutil
 import struct
@@ -164,6 +165,17 @@ def test_prepare_reads_the_cached_package_once(package, tmp_path):
     assert picture.pixels.shape == (60, 60, 4)
     shutil.rmtree(cache)  # a second run needs neither the cache nor the network
     material.prepare([source], cache, tmp_path / "out", say=lambda _: None)
+
+
+@pytest.mark.parametrize("rule", [{"frame": 32}, {"paper": True}])
+def test_broken_pictures_are_left_out_of_strips_and_paper_too(rule):
+    broken = b"\x89PNG\r\n\x1a\nnothing"
+    source = sources.Source("art", "1", "", "CC0-1.0", "a", (sources.Take("penguin", "*", **rule),))
+    assert material._pictures(source, "a.png", source.take[0], broken) == []
+    whole = io.BytesIO()
+    Image.new("RGB", (64, 64), (9, 9, 9)).save(whole, "PNG")
+    cut_short = whole.getvalue()[:-30]
+    assert material._pictures(source, "a.png", source.take[0], cut_short) == []
 
 
 def test_other_art_under_the_same_name_is_refused(package, tmp_path):
