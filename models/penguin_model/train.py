@@ -18,7 +18,7 @@ class Settings:
     """What decides the outcome besides the material."""
 
     seed: int = 20261122
-    epochs: int = 2
+    epochs: int = 4
     batch: int = 32
     rate: float = 3e-4
     decay: float = 1e-2
