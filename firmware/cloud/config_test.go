@@ -100,7 +100,9 @@ func TestConnectionStrings(t *testing.T) {
 		"HostName=h;DeviceId=a/b;SharedAccessKey=" + secret:                    "DeviceId",
 		"HostName=h;DeviceId=d;ModuleId=m;SharedAccessKey=" + secret:           "module",
 		"HostName=h;SharedAccessKeyName=iothubowner;SharedAccessKey=" + secret: "service",
-		"HostName=h;HostName=i;DeviceId=d;SharedAccessKey=" + secret:           "twice",
+		"HostName=h;HostName=i;DeviceId=d;SharedAccessKey=" + secret:           "HostName is given twice",
+		"HostName=h;deviceid=d;DEVICEID=d;SharedAccessKey=" + secret:           "DeviceId is given twice",
+		"HostName=h;" + secret + "\x01=a;" + secret + "\x01=b":                 "DeviceId is missing",
 	} {
 		_, err := parseConnectionString(text)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), secret) {

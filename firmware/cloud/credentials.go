@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -52,20 +53,27 @@ type connectionString struct {
 	x509         bool
 }
 
+// connectionParts are the names that a connection string can have, as they
+// are written.
+var connectionParts = []string{
+	"HostName", "DeviceId", "GatewayHostName", "SharedAccessKey", "x509", "ModuleId", "SharedAccessKeyName",
+}
+
 // parseConnectionString reads HostName=…;DeviceId=…;SharedAccessKey=…. Its
 // errors never hold any of it.
 func parseConnectionString(text string) (connectionString, error) {
 	var c connectionString
-	seen := map[string]bool{}
+	seen := map[int]bool{}
 	for part := range strings.SplitSeq(strings.Trim(text, "; \t\r\n"), ";") {
 		name, value, ok := strings.Cut(strings.TrimSpace(part), "=")
 		if !ok {
 			return c, errors.New("it must have the form HostName=…;DeviceId=…;SharedAccessKey=…")
 		}
-		if seen[strings.ToLower(name)] {
-			return c, fmt.Errorf("%s is given twice", name)
+		known := slices.IndexFunc(connectionParts, func(n string) bool { return strings.EqualFold(n, name) })
+		if known >= 0 && seen[known] {
+			return c, fmt.Errorf("%s is given twice", connectionParts[known])
 		}
-		seen[strings.ToLower(name)] = true
+		seen[known] = true
 		switch strings.ToLower(name) {
 		case "hostname":
 			c.host = value
