@@ -53,8 +53,8 @@ type connectionString struct {
 	x509         bool
 }
 
-// connectionParts are the names that a connection string can have, as they
-// are written.
+// connectionParts are the names in connection strings that mean something here,
+// as Azure writes them; case does not matter when they are read.
 var connectionParts = []string{
 	"HostName", "DeviceId", "GatewayHostName", "SharedAccessKey", "x509", "ModuleId", "SharedAccessKeyName",
 }
@@ -63,25 +63,29 @@ var connectionParts = []string{
 // errors never hold any of it.
 func parseConnectionString(text string) (connectionString, error) {
 	var c connectionString
-	seen := map[int]bool{}
+	seen := map[string]bool{}
 	for part := range strings.SplitSeq(strings.Trim(text, "; \t\r\n"), ";") {
 		name, value, ok := strings.Cut(strings.TrimSpace(part), "=")
 		if !ok {
 			return c, errors.New("it must have the form HostName=…;DeviceId=…;SharedAccessKey=…")
 		}
-		known := slices.IndexFunc(connectionParts, func(n string) bool { return strings.EqualFold(n, name) })
-		if known >= 0 && seen[known] {
-			return c, fmt.Errorf("%s is given twice", connectionParts[known])
+		i := slices.IndexFunc(connectionParts, func(n string) bool { return strings.EqualFold(n, name) })
+		if i < 0 {
+			continue
 		}
-		seen[known] = true
-		switch strings.ToLower(name) {
-		case "hostname":
+		name = connectionParts[i]
+		if seen[name] {
+			return c, fmt.Errorf("%s is given twice", name)
+		}
+		seen[name] = true
+		switch name {
+		case "HostName":
 			c.host = value
-		case "deviceid":
+		case "DeviceId":
 			c.device = value
-		case "gatewayhostname":
+		case "GatewayHostName":
 			c.gateway = value
-		case "sharedaccesskey":
+		case "SharedAccessKey":
 			key, err := base64.StdEncoding.DecodeString(value)
 			if err != nil || len(key) == 0 {
 				return c, errors.New("SharedAccessKey is not base64; copy the whole connection string again")
@@ -89,9 +93,9 @@ func parseConnectionString(text string) (connectionString, error) {
 			c.key = key
 		case "x509":
 			c.x509 = strings.EqualFold(value, "true")
-		case "moduleid":
+		case "ModuleId":
 			return c, errors.New("it belongs to a module (ModuleId); take the one of the device")
-		case "sharedaccesskeyname":
+		case "SharedAccessKeyName":
 			return c, errors.New("it belongs to the hub's service side (SharedAccessKeyName); take the one of the device")
 		}
 	}
