@@ -45,6 +45,7 @@ test: build lint ## every test, booting the card image included (half an hour)
 	@scripts/setup deb image emulator
 	$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -vE '^tuxwatch/scripts/(image|emulator)')
 	@scripts/test-tensorflow
+	@scripts/fuzz 10000x
 	$(GO) test -race -short ./scripts/emulator/...
 	@scripts/image/build --if-missing
 	$(GO) test -timeout 40m ./scripts/image/...
@@ -55,7 +56,7 @@ test-device: build ## boots the image in the emulated Raspberry Pi, and goes thr
 	@scripts/image/build --if-missing
 	$(GO) test -v -timeout 60m ./scripts/emulator
 
-fuzz: ## new inputs for each fuzz target, for a minute (those found before are part of "make test")
+fuzz: ## each fuzz target for a minute
 	@scripts/fuzz 60s
 
 test-long: test ## the long forms of the tests as well: 1000 kills, ten power cuts, two whole images, fuzzing for a minute each
