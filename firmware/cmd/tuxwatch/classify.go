@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -137,19 +138,45 @@ func classifyFiles(cmd *cobra.Command, files []string, classifier *vision.Classi
 }
 
 // readPicture reads one byte more than a picture may have, which is enough to
-// know that it is too large.
+// know that it is too large. A pipe or a terminal may keep it waiting; the
+// command's context ends that, and leaves what was waiting behind, since the
+// program ends as well.
 func readPicture(cmd *cobra.Command, file string) ([]byte, error) {
-	const limit = vision.DefaultMaxBytes + 1
+	type reading struct {
+		data []byte
+		err  error
+	}
+	done := make(chan reading, 1)
+	go func() {
+		data, err := readAtMost(cmd.InOrStdin(), file, vision.DefaultMaxBytes+1)
+		done <- reading{data, err}
+	}()
+	select {
+	case r := <-done:
+		return r.data, r.err
+	case <-cmd.Context().Done():
+		return nil, cmd.Context().Err()
+	}
+}
+
+func readAtMost(stdin io.Reader, file string, limit int64) ([]byte, error) {
 	if file == "-" {
-		return io.ReadAll(io.LimitReader(cmd.InOrStdin(), limit))
+		return io.ReadAll(io.LimitReader(stdin, limit))
 	}
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, limit))
+	data, err := io.ReadAll(io.LimitReader(f, limit))
+	if errors.Is(err, syscall.EISDIR) {
+		return nil, errFolder
+	}
+	return data, err
 }
+
+// errFolder is for those who expect a folder's name to stand for its pictures.
+var errFolder = errors.New("it is a folder; name the pictures in it, for example with /*.jpg at its end")
 
 func textReport(cmd *cobra.Command, file string, result vision.Result, drawn *explained, err error) error {
 	if err != nil {

@@ -2,12 +2,16 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 const (
@@ -121,4 +125,73 @@ func TestClassifyWrongUse(t *testing.T) {
 			t.Errorf("%s: exit status %d, %q", name, code, errOut)
 		}
 	}
+}
+
+// A folder is told from a picture, and does not stop the others.
+func TestClassifyFolder(t *testing.T) {
+	folder := t.TempDir()
+	good := filepath.Join(testPictures, "png-rgb.png")
+	out, errOut, code := runClassify(t, nil, "--model", testModel, folder, good)
+	if code != 1 || !strings.HasPrefix(out, good+": dog") {
+		t.Errorf("exit status %d, printed %q", code, out)
+	}
+	if want := "tuxwatch: " + folder + ": it is a folder; name the pictures in it"; !strings.HasPrefix(errOut, want) {
+		t.Errorf("errors %q, want %q", errOut, want)
+	}
+}
+
+// A pipe gives its picture when there is one, and Ctrl-C ends the waiting.
+func TestClassifyPipe(t *testing.T) {
+	picture, err := os.ReadFile(filepath.Join(testPictures, "png-rgb.png"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	written := make(chan error, 1)
+	go func() { written <- os.WriteFile(pipe, picture, 0o600) }() // waits for the reader
+	out, errOut, code := runClassify(t, nil, "--model", testModel, pipe)
+	if err := <-written; err != nil || code != 0 || !strings.HasPrefix(out, pipe+": dog") {
+		t.Errorf("exit status %d, printed %q, %q; writing: %v", code, out, errOut, err)
+	}
+
+	// Reading begins, and nothing comes.
+	interrupted := func(file string, stdin io.Reader, ctx context.Context) {
+		t.Helper()
+		cmd := newClassifyCommand()
+		cmd.SetIn(stdin)
+		cmd.SilenceErrors, cmd.SilenceUsage = true, true
+		cmd.SetArgs([]string{"--model", testModel, file})
+		if err := cmd.ExecuteContext(ctx); err == nil || !strings.Contains(err.Error(), "stopped at "+file) {
+			t.Errorf("%s: %v, want that it was stopped", file, err)
+		}
+	}
+	ctx, interrupt := context.WithCancel(t.Context())
+	terminal, end := io.Pipe()
+	go func() {
+		_, err := end.Write([]byte("x")) // until somebody reads
+		if err != nil {
+			t.Error(err)
+		}
+		interrupt()
+	}()
+	interrupted("-", terminal, ctx)
+	end.Close()
+
+	ctx, interrupt = context.WithCancel(t.Context())
+	go func() {
+		for {
+			w, err := os.OpenFile(pipe, os.O_WRONLY|syscall.O_NONBLOCK, 0) // fails until somebody reads
+			if err == nil {
+				interrupt()
+				<-t.Context().Done() // the test has ended
+				w.Close()
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	interrupted(pipe, terminal, ctx)
 }
