@@ -7,6 +7,7 @@ The same code makes bears, pandas, crows, ducks, snowmen and men in suits, or a
 model would learn that whatever is rendered is a penguin.
 """
 
+import colorsys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,9 +17,9 @@ Colour = tuple[float, float, float]
 # Where on a part which colour is: takes points on the unit sphere (N×3), returns N×3.
 Paint = Callable[[np.ndarray], np.ndarray]
 
-_BLACKS: tuple[Colour, ...] = ((0.04, 0.04, 0.05), (0.09, 0.09, 0.1), (0.12, 0.13, 0.2), (0.15, 0.12, 0.11))
+BLACKS: tuple[Colour, ...] = ((0.04, 0.04, 0.05), (0.09, 0.09, 0.1), (0.12, 0.13, 0.2), (0.15, 0.12, 0.11))
 _WHITES: tuple[Colour, ...] = ((0.95, 0.95, 0.95), (0.93, 0.9, 0.82), (0.85, 0.87, 0.9))
-_YELLOWS: tuple[Colour, ...] = ((0.98, 0.75, 0.1), (0.95, 0.6, 0.08), (0.98, 0.85, 0.25), (0.9, 0.45, 0.1))
+YELLOWS: tuple[Colour, ...] = ((0.98, 0.75, 0.1), (0.95, 0.6, 0.08), (0.98, 0.85, 0.25), (0.9, 0.45, 0.1))
 
 
 @dataclass
@@ -79,8 +80,34 @@ def spotted(base: Colour, spot: Colour, rng: np.random.Generator) -> Paint:
     return paint
 
 
-def render(parts: list[Part], rng: np.random.Generator, side: int = 200) -> np.ndarray:
-    """Ray-cast the parts from a random direction under a random light; RGBA, trimmed by nobody."""
+def layered(first: Paint, *patches: tuple[Colour, float, float, float, float]) -> Paint:
+    """``first``, and over it ellipses on the front: colour, half width, low, high (−1…1), x of the middle."""
+
+    def paint(u: np.ndarray) -> np.ndarray:
+        colours = np.array(first(u))
+        for colour, half_width, low, high, x in patches:
+            middle, half = (low + high) / 2, max((high - low) / 2, 1e-3)
+            inside = (u[:, 2] > 0) & (((u[:, 0] - x) / half_width) ** 2 + ((u[:, 1] - middle) / half) ** 2 < 1)
+            colours[inside] = colour
+        return colours
+
+    return paint
+
+
+def _edges(which: np.ndarray, width: int) -> np.ndarray:
+    """Where one part ends and another, or nothing, begins: a line of ``width`` pixels inside the figure."""
+    edge = np.zeros(which.shape, bool)
+    for axis in (0, 1):
+        for step in range(-width, width + 1):
+            edge |= np.roll(which, step, axis) != which
+    return edge & (which >= 0)
+
+
+def render(parts: list[Part], rng: np.random.Generator, side: int = 200, drawn: float = 0.0) -> np.ndarray:
+    """Ray-cast the parts from a random direction under a random light; RGBA, trimmed by nobody.
+
+    ``drawn``: how often it looks like a drawing: flat colours, few shades, dark lines.
+    """
     view = rotation(rng.uniform(-8, 40), rng.normal(0, 38), 0)
     centres = np.array([view @ p.centre for p in parts])
     reach = np.array([max(p.radii) for p in parts])
@@ -97,7 +124,8 @@ def render(parts: list[Part], rng: np.random.Generator, side: int = 200) -> np.n
     normal = np.zeros((side * side, 3))
     colour = np.zeros((side * side, 3))
     gloss = np.zeros(side * side)
-    for part, centre in zip(parts, centres, strict=True):
+    which = np.full(side * side, -1)
+    for i, (part, centre) in enumerate(zip(parts, centres, strict=True)):
         near = np.nonzero((np.abs(origin[:, :2] - centre[:2]) <= max(part.radii)).all(1))[0]
         frame = view @ rotation(*part.turn)
         radii = np.asarray(part.radii)
@@ -116,6 +144,7 @@ def render(parts: list[Part], rng: np.random.Generator, side: int = 200) -> np.n
         normal[rows] = n / np.linalg.norm(n, axis=1, keepdims=True)
         colour[rows] = part.paint(u)
         gloss[rows] = part.gloss
+        which[rows] = i
 
     plush = rng.random() < 0.35
     if plush:
@@ -131,11 +160,24 @@ def render(parts: list[Part], rng: np.random.Generator, side: int = 200) -> np.n
     strength = 0.0 if plush else rng.uniform(0.1, 0.8)
     sky = 0.75 + 0.25 * normal[:, 1:2]
     shaded = colour * (ambient * sky + (1.05 - ambient) * diffuse[:, None]) + (strength * gloss * shine)[:, None]
+    if drawn and rng.random() < drawn:
+        shaded = _as_drawn(rng, colour, diffuse, which.reshape(side, side))
 
     picture = np.zeros((side * side, 4))
     picture[:, :3] = np.clip(shaded, 0, 1) ** (1 / 1.15)
     picture[:, 3] = depth > -np.inf
     return (picture.reshape(side, side, 4) * 255).astype(np.uint8)
+
+
+def _as_drawn(rng: np.random.Generator, colour: np.ndarray, diffuse: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """Flat colours with at most three shades, and mostly with dark lines."""
+    levels = int(rng.integers(1, 4))
+    shade = np.floor(np.clip(diffuse, 0, 0.999) * levels) / max(levels - 1, 1) if levels > 1 else np.ones_like(diffuse)
+    shaded = colour * (1 - rng.uniform(0.15, 0.5) * (1 - shade))[:, None]
+    if rng.random() < 0.7:
+        lines = _edges(which, int(rng.integers(1, 3)))
+        shaded[lines.ravel()] = _pick(rng, BLACKS)
+    return shaded
 
 
 def _pick(rng: np.random.Generator, options):
@@ -176,12 +218,72 @@ def _scarf(rng: np.random.Generator, y: float, r: float) -> list[Part]:
     return [Part((0, y, 0), (r, r * 0.22, r), plain(colour), gloss=0.3)]
 
 
+def _dyed(rng: np.random.Generator) -> Colour:
+    """A colour of plush, plastic or ink."""
+    return colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.25, 1), rng.uniform(0.25, 0.95))
+
+
+def round_penguin(rng: np.random.Generator, back: Colour, belly: Colour, orange: Colour) -> list[Part]:
+    """One whose head and body are one egg, with the eyes on it; its flippers hang or are spread."""
+    width, tall = rng.uniform(0.6, 0.95), rng.uniform(0.75, 1.05)
+    deep = width * rng.uniform(0.85, 1.0)
+    patches = [(belly, rng.uniform(0.55, 0.85), rng.uniform(-1.2, -0.95), rng.uniform(-0.05, 0.35), 0.0)]
+    look = rng.uniform(0.25, 0.6)  # height of the eyes
+    apart = rng.uniform(0.16, 0.34)
+    face = rng.random()
+    if face < 0.35:  # two white ellipses around the eyes
+        patches += [(belly, apart * rng.uniform(1.0, 1.5), look - 0.45, look + 0.35, s * apart) for s in (-1, 1)]
+    elif face < 0.55:  # the belly's white goes up to the brow
+        patches += [(belly, rng.uniform(0.5, 0.75), -0.4, look + rng.uniform(0.1, 0.3), 0.0)]
+    parts = [Part((0, 0, 0), (width, tall, deep), layered(plain(back), *patches))]
+
+    def surface(x: float, y: float) -> float:
+        return deep * float(np.sqrt(max(0.05, 1 - x * x - y * y)))
+
+    size = width * rng.uniform(0.13, 0.3)
+    parts += _eyes(
+        rng, look * tall, surface(apart, look) - size * 0.15, apart * width, size,
+        _pick(rng, _WHITES) if rng.random() < 0.85 else None, rng.uniform(1.0, 1.7),
+    )  # fmt: skip
+    low = look - rng.uniform(0.25, 0.45)
+    bill = width * rng.uniform(0.2, 0.5)
+    parts.append(
+        Part((0, low * tall, surface(0, low)), (bill, bill * rng.uniform(0.25, 0.5), bill * rng.uniform(0.5, 1.0)),
+             plain(orange), (rng.uniform(0, 25), 0, 0))
+    )  # fmt: skip
+    spread = rng.random() < 0.4
+    lift = [rng.uniform(60, 150) if spread else rng.uniform(10, 50) for _ in range(2)]
+    length = tall * rng.uniform(0.35, 0.6)
+    shoulder = tall * rng.uniform(-0.05, 0.3)
+    for s, angle in zip((-1, 1), lift, strict=True):
+        a = np.radians(angle)
+        centre = (s * (width * 0.88 + np.sin(a) * length * 0.7), shoulder - np.cos(a) * length * 0.7, 0.0)
+        parts.append(
+            Part(centre, (width * 0.14, length, width * rng.uniform(0.25, 0.4)), plain(back), (0, 0, s * angle))
+        )
+    foot = width * rng.uniform(0.28, 0.45)
+    for s in (-1, 1):
+        parts.append(
+            Part((s * width * rng.uniform(0.4, 0.7), -tall * rng.uniform(0.85, 1.0), deep * rng.uniform(0.3, 0.8)),
+                 (foot, foot * rng.uniform(0.3, 0.5), foot * rng.uniform(1.1, 1.6)), plain(orange),
+                 (0, s * rng.uniform(10, 40), 0))
+        )  # fmt: skip
+    if rng.random() < 0.12:
+        parts += _hat(rng, tall * 0.85, width * 0.55)
+    return parts
+
+
 def penguin(rng: np.random.Generator) -> list[Part]:
     """A sitting or standing toy penguin; proportions, colours and pose vary."""
-    back = _pick(rng, _BLACKS)
-    if rng.random() < 0.25:
+    back = _pick(rng, BLACKS)
+    r = rng.random()
+    if r < 0.2:
         back = (rng.uniform(0.03, 0.45), rng.uniform(0.03, 0.45), rng.uniform(0.05, 0.6))
-    belly, orange = _pick(rng, _WHITES), _pick(rng, _YELLOWS)
+    elif r < 0.4:
+        back = _dyed(rng)
+    belly, orange = _pick(rng, _WHITES), _pick(rng, YELLOWS)
+    if rng.random() < 0.25:
+        return round_penguin(rng, back, belly, orange)
     sitting = rng.random() < 0.6
     slim = rng.random() < 0.25
     width = rng.uniform(0.42, 0.52) if slim else rng.uniform(0.56, 0.8)
@@ -264,7 +366,7 @@ def _beast(rng: np.random.Generator) -> list[Part]:
     base, second = _pick(rng, fur), _pick(rng, fur)
     panda = rng.random() < 0.25
     if panda:
-        base, second = _pick(rng, _WHITES), _pick(rng, _BLACKS)
+        base, second = _pick(rng, _WHITES), _pick(rng, BLACKS)
     width, tall, head = rng.uniform(0.5, 0.75), rng.uniform(0.6, 0.9), rng.uniform(0.4, 0.58)
     light = front_patch(base, second if rng.random() < 0.5 else _pick(rng, _WHITES), 0.6, -0.9, 0.5)
     paint = _pick(rng, (plain(base), light, spotted(base, second, rng)))
@@ -303,7 +405,7 @@ def _beast(rng: np.random.Generator) -> list[Part]:
 def bird(rng: np.random.Generator) -> list[Part]:
     """Crow, magpie, duck, gull, chick, owl, parrot, pigeon: a bird that is no penguin."""
     kind = _pick(rng, ("crow", "magpie", "duck", "gull", "chick", "owl", "parrot", "pigeon"))
-    black, white, yellow = _pick(rng, _BLACKS), _pick(rng, _WHITES), _pick(rng, _YELLOWS)
+    black, white, yellow = _pick(rng, BLACKS), _pick(rng, _WHITES), _pick(rng, YELLOWS)
     bright = (rng.uniform(0, 1), rng.uniform(0.1, 1), rng.uniform(0, 1))
     body, head_c, bill_c, leg_c = {
         "crow": (black, black, (0.1, 0.1, 0.1), (0.15, 0.12, 0.12)),
@@ -368,8 +470,8 @@ def bird(rng: np.random.Generator) -> list[Part]:
 def _person(rng: np.random.Generator) -> list[Part]:
     """A doll: suit and shirt, or any other clothes."""
     skin = _pick(rng, ((0.95, 0.78, 0.65), (0.75, 0.55, 0.4), (0.45, 0.3, 0.2), (0.98, 0.85, 0.2)))
-    coat = _pick(rng, _BLACKS) if rng.random() < 0.5 else (rng.random(), rng.random(), rng.random())
-    trousers = _pick(rng, _BLACKS) if rng.random() < 0.4 else (rng.random() * 0.6, rng.random() * 0.6, rng.random())
+    coat = _pick(rng, BLACKS) if rng.random() < 0.5 else (rng.random(), rng.random(), rng.random())
+    trousers = _pick(rng, BLACKS) if rng.random() < 0.4 else (rng.random() * 0.6, rng.random() * 0.6, rng.random())
     hair = _pick(rng, ((0.1, 0.08, 0.06), (0.4, 0.25, 0.1), (0.8, 0.65, 0.3), (0.6, 0.6, 0.6)))
     head = rng.uniform(0.22, 0.4)
     shirt = front_patch(coat, _pick(rng, _WHITES), rng.uniform(0.15, 0.4), rng.uniform(-0.5, 0.2), 1.0)
@@ -384,7 +486,7 @@ def _person(rng: np.random.Generator) -> list[Part]:
         parts.append(Part((s * 0.5, 0.05, 0), (0.12, 0.5, 0.13), plain(coat), (0, 0, s * angle), 0.2))
         parts.append(Part((s * (0.5 + 0.5 * np.sin(np.radians(angle))), -0.45, 0), (0.1, 0.1, 0.1), plain(skin)))
         parts.append(Part((s * 0.19, -0.85, 0), (0.16, 0.5, 0.17), plain(trousers), gloss=0.2))
-        parts.append(Part((s * 0.19, -1.32, 0.1), (0.14, 0.08, 0.24), plain(_pick(rng, _BLACKS))))
+        parts.append(Part((s * 0.19, -1.32, 0.1), (0.14, 0.08, 0.24), plain(_pick(rng, BLACKS))))
     return parts
 
 
@@ -395,11 +497,11 @@ def _snowman(rng: np.random.Generator) -> list[Part]:
         parts.append(Part((0, y, 0), (r, r * 0.9, r), plain(white), gloss=0.3))
         y, r, last = y + r * 1.35, r * rng.uniform(0.65, 0.8), r
     top, head = parts[-1].centre[1], last
-    parts.append(Part((0, top, head * 1.2), (head * 0.12, head * 0.12, head * 0.5), plain(_pick(rng, _YELLOWS))))
+    parts.append(Part((0, top, head * 1.2), (head * 0.12, head * 0.12, head * 0.5), plain(_pick(rng, YELLOWS))))
     parts += _eyes(rng, top + head * 0.3, head * 0.85, head * 0.35, head * 0.2, None)
     if rng.random() < 0.6:
-        parts.append(Part((0, top + head * 0.8, 0), (head, head * 0.1, head), plain(_pick(rng, _BLACKS))))
-        parts.append(Part((0, top + head * 1.2, 0), (head * 0.6, head * 0.55, head * 0.6), plain(_pick(rng, _BLACKS))))
+        parts.append(Part((0, top + head * 0.8, 0), (head, head * 0.1, head), plain(_pick(rng, BLACKS))))
+        parts.append(Part((0, top + head * 1.2, 0), (head * 0.6, head * 0.55, head * 0.6), plain(_pick(rng, BLACKS))))
     if rng.random() < 0.5:
         parts += _scarf(rng, top - head * 0.75, head)
     return parts
@@ -407,7 +509,7 @@ def _snowman(rng: np.random.Generator) -> list[Part]:
 
 def _thing(rng: np.random.Generator) -> list[Part]:
     """Bottles, balls, mice, cups: one to four ellipsoids, black, white and orange above all."""
-    palette = list(_BLACKS + _WHITES + _YELLOWS) + [(rng.random(), rng.random(), rng.random()) for _ in range(4)]
+    palette = list(BLACKS + _WHITES + YELLOWS) + [(rng.random(), rng.random(), rng.random()) for _ in range(4)]
     parts, y = [], 0.0
     for _ in range(int(rng.integers(1, 5))):
         r = (rng.uniform(0.15, 0.8), rng.uniform(0.15, 0.8), rng.uniform(0.15, 0.8))
@@ -422,7 +524,53 @@ def _thing(rng: np.random.Generator) -> list[Part]:
     return parts
 
 
+def round_thing(rng: np.random.Generator) -> list[Part]:
+    """A chick, an owl, a monster, a pig: an egg with eyes that is no penguin."""
+    base = _pick(rng, BLACKS) if rng.random() < 0.3 else _dyed(rng)
+    width, tall = rng.uniform(0.6, 1.0), rng.uniform(0.6, 1.05)
+    deep = width * rng.uniform(0.85, 1.0)
+    second = _pick(rng, (*_WHITES, _dyed(rng)))
+    paint = plain(base)
+    if rng.random() < 0.5:
+        paint = layered(paint, (second, rng.uniform(0.4, 0.8), -1.1, rng.uniform(-0.3, 0.3), 0.0))
+    parts = [Part((0, 0, 0), (width, tall, deep), paint)]
+    look, apart = rng.uniform(0.15, 0.6), rng.uniform(0.16, 0.4)
+    at = deep * float(np.sqrt(max(0.05, 1 - apart * apart - look * look)))
+    size = width * rng.uniform(0.1, 0.3)
+    parts += _eyes(rng, look * tall, at - size * 0.15, apart * width, size,
+                   _pick(rng, _WHITES) if rng.random() < 0.7 else None, rng.uniform(0.9, 1.5))  # fmt: skip
+    nose = rng.random()
+    low = look - rng.uniform(0.2, 0.4)
+    front = deep * float(np.sqrt(max(0.05, 1 - low * low)))
+    if nose < 0.35 and base not in BLACKS:  # a small pointed bill, as of chicks and owls
+        r = width * rng.uniform(0.06, 0.14)
+        parts.append(Part((0, low * tall, front), (r, r, r * 1.8), plain(_pick(rng, YELLOWS))))
+    elif nose < 0.6:  # a snout
+        r = width * rng.uniform(0.15, 0.3)
+        parts.append(Part((0, low * tall, front), (r, r * 0.75, r * 0.6), plain(_pick(rng, (second, _dyed(rng))))))
+    elif nose < 0.8:  # a mouth
+        r = width * rng.uniform(0.15, 0.4)
+        parts.append(
+            Part((0, low * tall, front * 0.95), (r, r * rng.uniform(0.1, 0.6), r * 0.3), plain((0.4, 0.1, 0.1)))
+        )
+    if rng.random() < 0.5:  # ears or horns
+        r = width * rng.uniform(0.12, 0.25)
+        for s in (-1, 1):
+            parts.append(Part((s * width * 0.6, tall * 0.85, 0), (r, r * rng.uniform(1, 2.5), r * 0.5), plain(base),
+                              (0, 0, -s * rng.uniform(0, 35))))  # fmt: skip
+    if rng.random() < 0.5:  # arms or wings
+        for s in (-1, 1):
+            parts.append(Part((s * width, -0.1 * tall, 0.1), (width * 0.14, tall * rng.uniform(0.2, 0.45), width * 0.2),
+                              plain(base), (0, 0, s * rng.uniform(10, 140))))  # fmt: skip
+    if rng.random() < 0.6:  # feet
+        r = width * rng.uniform(0.15, 0.3)
+        colour = _pick(rng, (base, second, _pick(rng, YELLOWS)))
+        for s in (-1, 1):
+            parts.append(Part((s * width * 0.45, -tall * 0.95, deep * 0.4), (r, r * 0.5, r * 1.3), plain(colour)))
+    return parts
+
+
 def other(rng: np.random.Generator) -> list[Part]:
     """A figure that is no penguin."""
-    kind = rng.choice(5, p=[0.28, 0.25, 0.17, 0.08, 0.22])
-    return (_beast, bird, _person, _snowman, _thing)[kind](rng)
+    kind = rng.choice(6, p=[0.24, 0.22, 0.14, 0.08, 0.18, 0.14])
+    return (_beast, bird, _person, _snowman, _thing, round_thing)[kind](rng)

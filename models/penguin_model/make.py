@@ -8,14 +8,14 @@ import numpy as np
 
 from . import dataset, evaluate, scenes, sources, train
 
-VERSION = "0.5.0"
+VERSION = "0.6.0"
 # Scenes per fold. Folds weigh alike, however many pictures their packages hold.
 PER_FOLD = 3600
 # The models that calibrate and that measure unseen art learn from every second
 # scene: with all of them they would take four times as long as the released one.
 _CALIBRATE_ON = 2
-# How far to go from the pretrained weights to the fitted ones.
-_SHARE = 0.7
+# How many of the pictures that a camera sees have a penguin: what a probability is calibrated to.
+_PRIOR = 1 / 3
 _SEED = 100
 _QUANTISE_ON, _ROUND_ON = 300, 64
 
@@ -80,11 +80,11 @@ def run(prepared: Path, build: Path, out: Path, check_against: Path, allow_diffe
 
     data = dataset.compose(prepared, training_batches(), build / "training", say=say)
     features = train.lower_features(data.pixels, data.made_from, build / "training" / "features.npy", say)
+    before = train.pretrained_embeddings(features, data.made_from, build / "training" / "before.npy", settings)
     labels, everything = data.labels, np.arange(len(data.labels))
 
     def fitted(name: str, rows: np.ndarray):
-        top = train.fit_once(name, features, labels, rows, data.made_from, settings, build / "fitted", say)
-        return train.between(train.start(features, labels, rows, settings), top, _SHARE)
+        return train.fit_once(name, features, before, labels, rows, data.made_from, settings, build / "fitted", say)
 
     say("training on all folds")
     top = fitted("all", everything)
@@ -101,7 +101,7 @@ def run(prepared: Path, build: Path, out: Path, check_against: Path, allow_diffe
         asked[unseen] = True
         right = ((logits[unseen, 1] > logits[unseen, 0]) == (labels[unseen] == 1)).mean()
         say(f"fold {name}: {100 * right:.1f} % of its training scenes right, unseen")
-    calibration = train.calibrate(logits[asked], labels[asked])
+    calibration = train.calibrate(logits[asked], labels[asked], _PRIOR)
     say(f"temperature {calibration.temperature:.3f}, shift {calibration.shift:.3f}")
 
     kept = build / "kept"
@@ -109,7 +109,7 @@ def run(prepared: Path, build: Path, out: Path, check_against: Path, allow_diffe
     folds = {}
     for name, without in tops.items():
         others = asked & (data.folds != name)
-        unaware = train.calibrate(logits[others], labels[others])
+        unaware = train.calibrate(logits[others], labels[others], _PRIOR)
         folds[name] = _held_out(name, without, unaware, prepared, build, say)
     evaluate.save_held_out(folds, calibration.temperature, calibration.shift, kept / "held-out.json")
     print(

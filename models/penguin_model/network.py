@@ -9,6 +9,7 @@ Every layer has a name of its own. Keras would number the others by how many the
 process made before, and the numbers would end up in the released file.
 """
 
+import functools
 from pathlib import Path
 
 import keras
@@ -117,6 +118,13 @@ def fill(model: keras.Model, table: dict[str, np.ndarray]) -> None:
 
 def pretrained() -> dict[str, np.ndarray]:
     return torch_pickle.load(weights_file())
+
+
+@functools.cache
+def imagenet_classes() -> tuple[np.ndarray, np.ndarray]:
+    """Weights (embedding × 1000) and bias of the classifier that the pretrained network came with."""
+    table = pretrained()
+    return table["_fc.weight"].T.astype(np.float32), table["_fc.bias"].astype(np.float32)
 
 
 def normalise(pixels: np.ndarray) -> np.ndarray:

@@ -22,6 +22,10 @@ KINDS = ("penguin", "empty", "bird", "object")
 # Frame shapes of cameras; the model sees each stretched to a square.
 _SHAPES = ((400, 225), (400, 225), (384, 288), (384, 288), (320, 320), (288, 384))
 _BILINEAR = Image.Resampling.BILINEAR
+# A drawing is shown at most so many times as high as it has pixels: cameras see prints and toys, not blown-up sprites.
+_ENLARGED = 2.5
+# How often a rendered figure looks drawn.
+_DRAWN = 0.3
 
 
 @dataclass
@@ -186,7 +190,7 @@ def _rendered(rng: np.random.Generator, kind: str, side: int) -> Image.Image:
         parts = figures.bird(rng)
     else:
         parts = figures.other(rng)
-    picture = cutout(Image.fromarray(figures.render(parts, rng, side)))
+    picture = cutout(Image.fromarray(figures.render(parts, rng, side, _DRAWN)))
     return picture if picture is not None else Image.new("RGBA", (24, 24), (90, 90, 90, 255))
 
 
@@ -304,10 +308,16 @@ def _place(rng: np.random.Generator, frame: Image.Image, thing: Image.Image, hei
     frame.paste(thing.convert("RGB"), (x, y), thing.getchannel("A"))
 
 
+def sharp_at(pool: list[Picture], tall: float) -> list[Picture]:
+    """Those that have the pixels to be shown ``tall`` pixels high; all where none has."""
+    return [p for p in pool if p.pixels.shape[0] * _ENLARGED >= tall] or pool
+
+
 def _thing(
-    rng: np.random.Generator, s: Stock, kind: str, rendered: float, partly: float = 0.15, dyed: float = 0.0
+    rng: np.random.Generator, s: Stock, kind: str, tall: float, rendered: float, partly: float = 0.15, dyed: float = 0.0
 ) -> Image.Image:
-    pool = getattr(s, kind)
+    """A thing of a kind that can be shown ``tall`` pixels high."""
+    pool = sharp_at(getattr(s, kind), tall)
     if not pool or rng.random() < rendered:
         picture = _rendered(rng, kind, 160)
     else:
@@ -373,17 +383,18 @@ def compose(seed: tuple[int, ...], s: Stock, recipe: Recipe) -> tuple[np.ndarray
     if rng.random() < recipe.clutter:
         for _ in range(int(rng.integers(1, 4))):
             height = math.exp(rng.uniform(math.log(0.1), math.log(0.6)))
-            _place(rng, frame, _thing(rng, s, "object", 0.3), height, main=False)
+            _place(rng, frame, _thing(rng, s, "object", height * h, 0.3), height, main=False)
     if kind != "empty":
         low, high = recipe.heights
         number = 1 if rng.random() < 0.85 else int(rng.integers(2, 4))
         for _ in range(number):
             rendered = recipe.rendered if kind == "penguin" else recipe.rendered * 0.75
-            thing = _thing(rng, s, kind, rendered, recipe.partly, recipe.dyed)
+            height = math.exp(rng.uniform(math.log(low), math.log(high)))
+            thing = _thing(rng, s, kind, height * h, rendered, recipe.partly, recipe.dyed)
             if rng.random() < 0.12:
                 thing = _print_on_card(rng, thing)
-            height = math.exp(rng.uniform(math.log(low), math.log(high)))
             _place(rng, frame, thing, height, main=True)
         if recipe.clutter and rng.random() < 0.1:  # something in front of it
-            _place(rng, frame, _thing(rng, s, "object", 0.3), low * rng.uniform(0.5, 1.0), main=False)
+            height = low * rng.uniform(0.5, 1.0)
+            _place(rng, frame, _thing(rng, s, "object", height * h, 0.3), height, main=False)
     return stretch(camera(rng, frame, recipe.harsh)), kind

@@ -24,6 +24,9 @@ class Settings:
     decay: float = 1e-2
     smoothing: float = 0.05
     dropout: float = 0.3
+    # How much it counts that the embedding goes on telling ImageNet's classes apart as it did.
+    keep: float = 0.04
+    softness: float = 2.0  # the temperature at which these classes are compared
 
 
 def prepare_tensorflow(seed: int) -> None:
@@ -46,6 +49,20 @@ def _stamp(*parts: str, made_by=None) -> str:
     return hashlib.sha256("\0".join([*parts, *code]).encode()).hexdigest()
 
 
+def _kept(stamp: str, out: Path, shape: tuple[int, ...], parts) -> np.ndarray:
+    """float16 numbers on disk, made from ``parts`` (rows after rows) unless they were made with the same stamp."""
+    done = out.with_suffix(".stamp")
+    if not done.exists() or done.read_text() != stamp:
+        done.unlink(missing_ok=True)
+        numbers, i = np.lib.format.open_memmap(out, "w+", np.float16, shape), 0
+        for part in parts:
+            numbers[i : i + len(part)] = part
+            i += len(part)
+        numbers.flush()
+        done.write_text(stamp)
+    return np.load(out, mmap_mode="r")
+
+
 def lower_features(pixels: np.ndarray, made_from: str, out: Path, say=print) -> np.ndarray:
     """Outputs of the frozen half for all scenes, kept on disk as float16.
 
@@ -53,22 +70,29 @@ def lower_features(pixels: np.ndarray, made_from: str, out: Path, say=print) -> 
     """
     from . import network
 
-    done, stamp = out.with_suffix(".stamp"), _stamp(made_from, made_by=lower_features)
-    if done.exists() and done.read_text() == stamp:
-        return np.load(out, mmap_mode="r")
-    done.unlink(missing_ok=True)
-    bottom = network.lower()
-    network.fill(bottom, network.pretrained())
-    features = np.lib.format.open_memmap(out, "w+", np.float16, (len(pixels), *network.FEATURES))
-    step = 50
-    for i in range(0, len(pixels), step):
-        batch = network.normalise(np.asarray(pixels[i : i + step]))
-        features[i : i + step] = bottom(batch, training=False).numpy()
-        if (i // step + 1) % 20 == 0:
-            say(f"features of {i + step} of {len(pixels)} scenes")
-    features.flush()
-    done.write_text(stamp)
-    return np.load(out, mmap_mode="r")
+    def parts(step=50):
+        bottom = network.lower()
+        network.fill(bottom, network.pretrained())
+        for i in range(0, len(pixels), step):
+            yield bottom(network.normalise(np.asarray(pixels[i : i + step])), training=False).numpy()
+            if (i // step + 1) % 20 == 0:
+                say(f"features of {i + step} of {len(pixels)} scenes")
+
+    return _kept(_stamp(made_from, made_by=lower_features), out, (len(pixels), *network.FEATURES), parts())
+
+
+def pretrained_embeddings(features: np.ndarray, made_from: str, out: Path, settings: Settings) -> np.ndarray:
+    """What the pretrained network says of all scenes before anything is fitted, kept on disk as ``lower_features``."""
+    from . import network
+
+    def parts(step=1600):
+        top = network.upper(settings.dropout, settings.seed)
+        network.fill(top, network.pretrained())
+        for i in range(0, len(features), step):
+            yield outputs(top, features, np.arange(i, min(i + step, len(features))))[1]
+
+    stamp = _stamp(made_from, made_by=pretrained_embeddings)
+    return _kept(stamp, out, (len(features), network.EMBEDDING), parts())
 
 
 def outputs(top, features: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -87,8 +111,11 @@ def outputs(top, features: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np
     return np.concatenate(logits), np.concatenate(embeddings)
 
 
-def start(features: np.ndarray, labels: np.ndarray, rows: np.ndarray, settings: Settings):
-    """The pretrained upper half with a head that separates the given rows as well as it can."""
+def start(before: np.ndarray, labels: np.ndarray, rows: np.ndarray, settings: Settings):
+    """The pretrained upper half with a head that separates the given rows as well as it can.
+
+    ``before``: the pretrained embeddings of all rows.
+    """
     import keras
     from sklearn.linear_model import LogisticRegression
 
@@ -100,32 +127,36 @@ def start(features: np.ndarray, labels: np.ndarray, rows: np.ndarray, settings: 
     some = (
         rows if len(rows) <= 4000 else np.sort(np.random.default_rng(settings.seed).choice(rows, 4000, replace=False))
     )
-    _, embedding = outputs(top, features, some)
-    found = LogisticRegression(C=0.02, max_iter=400).fit(embedding, labels[some])
+    found = LogisticRegression(C=0.02, max_iter=400).fit(before[some].astype(np.float32), labels[some])
     w, b = found.coef_[0] / 2, found.intercept_[0] / 2
     top.get_layer("logits").set_weights([np.stack([-w, w], 1).astype(np.float32), np.array([-b, b], np.float32)])
     return top
 
 
-def between(first, fitted, share: float):
-    """Move ``fitted``'s weights back to where the straight line from ``first`` has gone ``share`` of the way.
+def strayed(before, embedding, softness: float):
+    """How far the embedding has come from what it said of ImageNet's classes; one number a row, none below 0.
 
-    What was learned from drawings stays, and so does more of what the pretrained
-    network knew about photographs (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
+    The divergence of the pretrained classifier's answers at a temperature, as
+    in Li and Hoiem 2016, "Learning without forgetting". What the network knew
+    of photographs is held by what it still has to know.
     """
-    pairs = zip(first.get_weights(), fitted.get_weights(), strict=True)
-    fitted.set_weights([(1 - share) * old + share * new for old, new in pairs])
-    return fitted
+    import tensorflow as tf
+
+    from . import network
+
+    kernel, bias = network.imagenet_classes()
+    was, now = (tf.nn.log_softmax((e @ kernel + bias) / softness) for e in (before, embedding))
+    return softness**2 * tf.reduce_sum(tf.exp(was) * (was - now), -1)
 
 
-def fit(features: np.ndarray, labels: np.ndarray, rows: np.ndarray, settings: Settings, say=print):
-    """Train an upper half on the given rows and return it."""
+def fit(features: np.ndarray, before: np.ndarray, labels: np.ndarray, rows: np.ndarray, settings: Settings, say=print):
+    """Train an upper half on the given rows and return it. ``before``: the pretrained embeddings of all rows."""
     import keras
     import tensorflow as tf
 
     # A head that already separates what the pretrained network sees: the first
     # steps then improve the features and do not wreck them.
-    top = start(features, labels, rows, settings)
+    top = start(before, labels, rows, settings)
 
     steps = settings.epochs * (len(rows) // settings.batch)
     schedule = keras.optimizers.schedules.CosineDecay(settings.rate, steps)
@@ -134,10 +165,12 @@ def fit(features: np.ndarray, labels: np.ndarray, rows: np.ndarray, settings: Se
     optimizer.build(top.trainable_variables)
 
     @tf.function(reduce_retracing=True)
-    def step(x, y):
+    def step(x, y, was):
         with tf.GradientTape() as tape:
-            loss = loss_of(y, top(x, training=True)["logits"])
-        gradients = tape.gradient(loss, top.trainable_variables)
+            out = top(x, training=True)
+            loss = loss_of(y, out["logits"])
+            total = loss + settings.keep * tf.reduce_mean(strayed(was, out["embedding"], settings.softness))
+        gradients = tape.gradient(total, top.trainable_variables)
         optimizer.apply_gradients(zip(gradients, top.trainable_variables, strict=True))
         return loss
 
@@ -149,7 +182,7 @@ def fit(features: np.ndarray, labels: np.ndarray, rows: np.ndarray, settings: Se
             batch = order[i * settings.batch : (i + 1) * settings.batch]
             x = tf.constant(features[batch].astype(np.float32))
             y = tf.constant(np.eye(2, dtype=np.float32)[labels[batch]])
-            losses.append(float(step(x, y)))
+            losses.append(float(step(x, y, tf.constant(before[batch].astype(np.float32)))))
         say(f"epoch {epoch + 1} of {settings.epochs}: loss {np.mean(losses):.4f}")
     return top
 
@@ -157,6 +190,7 @@ def fit(features: np.ndarray, labels: np.ndarray, rows: np.ndarray, settings: Se
 def fit_once(
     name: str,
     features: np.ndarray,
+    before: np.ndarray,
     labels: np.ndarray,
     rows: np.ndarray,
     made_from: str,
@@ -175,7 +209,7 @@ def fit_once(
         top.load_weights(weights)
         return top
     done.unlink(missing_ok=True)
-    top = fit(features, labels, rows, settings, say)
+    top = fit(features, before, labels, rows, settings, say)
     top.save_weights(weights)
     done.write_text(stamp)
     return top
@@ -192,10 +226,12 @@ class Calibration:
         return (margins + self.shift) / self.temperature
 
 
-def calibrate(logits: np.ndarray, labels: np.ndarray) -> Calibration:
+def calibrate(logits: np.ndarray, labels: np.ndarray, prior: float) -> Calibration:
     """The temperature and the shift that make the labels likeliest (Platt 1999; Guo et al. 2017).
 
-    The shift is there because a network is more cautious about art that it has not seen.
+    The shift is there because a network is more cautious about art that it has not seen, and
+    for the share of pictures with a penguin that is to be expected, ``prior``, where the
+    labels have another (Saerens et al. 2002).
     """
     margin = (logits[:, 1] - logits[:, 0]).astype(np.float64)
     inputs = np.stack([margin, np.ones_like(margin)], 1)
@@ -205,6 +241,8 @@ def calibrate(logits: np.ndarray, labels: np.ndarray) -> Calibration:
         gradient = inputs.T @ (p - labels)
         weights -= np.linalg.solve((inputs.T * (p * (1 - p))) @ inputs, gradient)
     slope, intercept = (float(w) for w in weights)
+    odds = [p / (1 - p) for p in (prior, float(labels.mean()))]
+    intercept += float(np.log(odds[0] / odds[1]))
     return Calibration(1 / slope, intercept / slope)
 
 

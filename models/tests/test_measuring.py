@@ -41,10 +41,22 @@ def test_calibration_finds_by_how_much_logits_are_too_sure_and_too_cautious(temp
     truth = rng.normal(0, 2, 20_000)  # log-odds
     labels = (rng.random(truth.size) < 1 / (1 + np.exp(-truth))).astype(int)
     margin = truth * temperature - shift
-    found = train.calibrate(np.stack([-margin, margin], 1) / 2, labels)
+    found = train.calibrate(np.stack([-margin, margin], 1) / 2, labels, labels.mean())
     assert found.temperature == pytest.approx(temperature, rel=0.06)
     assert found.shift == pytest.approx(shift, abs=0.1 * temperature)
     np.testing.assert_allclose(found(margin), truth, atol=0.4)
+
+
+def test_calibration_is_to_the_share_of_penguins_that_is_expected():
+    rng = np.random.default_rng(2)
+    labels = (np.arange(20_000) % 2).astype(int)
+    margin = rng.normal(np.where(labels == 1, 1, -1), 1.5)
+    logits = np.stack([-margin, margin], 1) / 2
+    even, third = (train.calibrate(logits, labels, prior)(margin) for prior in (0.5, 1 / 3))
+    np.testing.assert_allclose(third, even - np.log(2), atol=1e-6)
+    # Among pictures of which one in three has a penguin, the probabilities are then right on average.
+    some = np.concatenate([np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)[::2]])
+    assert (1 / (1 + np.exp(-third[some]))).mean() == pytest.approx(1 / 3, abs=0.01)
 
 
 class _Head:
@@ -68,29 +80,6 @@ def test_the_shift_goes_into_the_head():
     head = train.shifted(_Head(), 0.5)
     np.testing.assert_array_equal(head.weights[0], np.ones((3, 2)))
     np.testing.assert_allclose(head.weights[1], [0.0, 0.75])
-
-
-class _Layers:
-    """As much of a network as its weights."""
-
-    def __init__(self, *weights):
-        self.weights = [np.array(w, np.float32) for w in weights]
-
-    def get_weights(self):
-        return [w.copy() for w in self.weights]
-
-    def set_weights(self, weights):
-        self.weights = weights
-
-
-@pytest.mark.parametrize(("share", "want"), [(0.0, [1, 4]), (0.75, [4, 1]), (1.0, [5, 0])])
-def test_the_released_weights_lie_between_the_pretrained_and_the_fitted(share, want):
-    first, fitted = _Layers([1.0, 4.0], [[2.0]]), _Layers([5.0, 0.0], [[2.0]])
-    made = train.between(first, fitted, share)
-    assert made is fitted
-    np.testing.assert_allclose(made.weights[0], want)
-    np.testing.assert_array_equal(made.weights[1], [[2.0]])
-    np.testing.assert_array_equal(first.weights[0], [1, 4])
 
 
 def test_the_table_counts_both_classes():
